@@ -1,0 +1,33 @@
+/** Element types, by their safetensors names. */
+export type Dtype = 'F64' | 'F32' | 'F16' | 'BF16' | 'I64' | 'I32' | 'I16' | 'I8' | 'U8' | 'BOOL'
+
+/** Bytes of one element. */
+export const dtypeBytes: Readonly<Record<Dtype, number>> = {
+  F64: 8,
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  I64: 8,
+  I32: 4,
+  I16: 2,
+  I8: 1,
+  U8: 1,
+  BOOL: 1,
+}
+
+export interface TensorInfo {
+  readonly name: string
+  readonly dtype: Dtype
+  readonly shape: readonly number[]
+}
+
+/** Named tensors that are read in pieces: a Hugging Face folder, a Megatron checkpoint, a trainer's memory. */
+export interface TensorSource {
+  readonly tensors: ReadonlyMap<string, TensorInfo>
+  /**
+   * Rows `start` (inclusive) to `end` (exclusive) along the first axis as row-major little-endian bytes in the
+   * tensor's own dtype. A vector has rows of one element. The bytes are the caller's until the next `readRows`.
+   */
+  readRows(name: string, start: number, end: number): Promise<Uint8Array>
+  close(): Promise<void>
+}

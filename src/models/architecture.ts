@@ -1,0 +1,24 @@
+/** The numbers of a dense decoder, under Megatron's names; `config.json` is their source. */
+export interface Architecture {
+  /** Which weight-rule table and configuration dialect the model follows: `llama`, `qwen2`, … */
+  readonly family: string
+  readonly numLayers: number
+  readonly hiddenSize: number
+  /** Width of the gated feed-forward layer (HF `intermediate_size`). */
+  readonly ffnHiddenSize: number
+  readonly numAttentionHeads: number
+  /** Key/value heads (HF `num_key_value_heads`); equals `numAttentionHeads` without grouped-query attention. */
+  readonly numQueryGroups: number
+  /** Width of one head (HF `head_dim`). */
+  readonly kvChannels: number
+  /** Rows of the embedding as HF stores it, before Megatron's padding. */
+  readonly vocabSize: number
+  readonly maxPositionEmbeddings: number
+  readonly normEpsilon: number
+  /** RoPE base (HF `rope_theta`). */
+  readonly rotaryBase: number
+  /** One matrix serves as embedding and output layer (HF `tie_word_embeddings`). */
+  readonly tiedEmbeddings: boolean
+  /** Query, key and value projections carry a bias. */
+  readonly addQkvBias: boolean
+}
