@@ -1,0 +1,52 @@
+import { randomBytes } from 'node:crypto'
+import { constants } from 'node:fs'
+import { mkdir, open, rename, rm } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+
+/** Name of a sibling that nobody reads: `.NAME.RANDOM.tmp` in the same folder, so that a rename is atomic. */
+export function siblingTemp(path: string): string {
+  return join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`)
+}
+
+/**
+ * Makes a file or folder appear at `path` complete or not at all.
+ *
+ * `fill` writes a sibling temporary path; then it is flushed, renamed over `path`, and the folder is flushed.
+ * When `fill` throws, nothing is left behind and `path` is as it was. A folder must not exist at `path` yet.
+ */
+export async function appearWhole<T>(path: string, fill: (temporary: string) => Promise<T>): Promise<T> {
+  const temporary = siblingTemp(path)
+  try {
+    const result = await fill(temporary)
+    await flush(temporary)
+    await rename(temporary, path)
+    await flush(dirname(path))
+    return result
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true })
+    throw error
+  }
+}
+
+/** Writes `data` to `path` whole or not at all, flushed to the disk when it returns; makes the folder if need be. */
+export async function writeWhole(path: string, data: string | Uint8Array): Promise<void> {
+  await mkdir(dirname(path), { recursive: true })
+  await appearWhole(path, async temporary => {
+    const file = await open(temporary, 'wx')
+    try {
+      await file.writeFile(data)
+    } finally {
+      await file.close()
+    }
+  })
+}
+
+/** Flushes a file, or a folder's list of names, to the disk. */
+export async function flush(path: string): Promise<void> {
+  const handle = await open(path, constants.O_RDONLY)
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
