@@ -1,0 +1,157 @@
+import type { z } from 'zod'
+import { InputError, PlanError } from '../errors.ts'
+import { callSite } from './call-site.ts'
+import type { Launch } from './launch.ts'
+import { type In, makeRef, type Ref, refsIn } from './ref.ts'
+
+type Awaitable<T> = T | Promise<T>
+
+/** What a running step may use; nothing else is there. */
+export interface StepContext {
+  /** A folder of this call's own, kept between attempts and across crashes; write outputs here. */
+  readonly workDir: string
+  /** Aborted when the run is cancelled, detached or out of time. */
+  readonly signal: AbortSignal
+  /** 1 for the first try. */
+  readonly attempt: number
+  /** Adds a line to the call's log. */
+  log(line: string): void
+  /** Says how far it is, in any unit; `total` may be left out when it is not known. */
+  progress(done: number, total?: number): void
+  /** Reports numbers by name: `{ loss: 2.31 }`. */
+  metrics(values: Readonly<Record<string, number>>): void
+}
+
+export interface StepSpec<I extends z.ZodObject, O extends z.ZodType> {
+  /** Default name of its calls and part of their keys: letters, digits, `.`, `_` and `-`. */
+  readonly name: string
+  /** Raise it when the meaning of the step changes: recorded results of other versions are not used. */
+  readonly version: number
+  readonly input: I
+  /** Small JSON; bytes live at the paths that it names. */
+  readonly output: O
+  /** Input fields that do not change the result (`workers`, `threads`) and so do not count in the key. */
+  readonly omitFromKey?: readonly (keyof z.input<I>)[]
+  /**
+   * Called at plan time with the fields known by then, defaults applied. Throws when they cannot work; returns
+   * facts for the printed plan.
+   */
+  check?(known: Partial<z.output<I>>): readonly string[]
+}
+
+export interface JobBody<I extends z.ZodObject, O extends z.ZodType> {
+  /** The command as data. Pure: it is also called to print the plan. */
+  launch(input: z.output<I>, context: Pick<StepContext, 'workDir'>): Launch
+  /** Numbers found in one line of output; undefined when the line holds none. */
+  metricsFrom?(line: string): Readonly<Record<string, number>> | undefined
+  /** The output, from what the succeeded job left in `workDir`. */
+  collect(input: z.output<I>, context: StepContext): Awaitable<z.input<O>>
+}
+
+export interface CallOptions {
+  /** Name of this call in plan, events and logs; default: the step's name. Not part of the key. */
+  readonly name?: string
+  /** Extra tries after failures that may pass (lost node, network); default: 2 for a job, 0 for a function step. */
+  readonly retries?: number
+  /** Time for one try, in ms; default: no limit. */
+  readonly timeoutMs?: number
+  /** Calls to wait for although no data comes from them. Not part of the key. */
+  readonly after?: readonly Ref<unknown>[]
+}
+
+/** A step: calling it does nothing but return a ref to its future output. */
+export interface Step<I, T> {
+  (input: In<I>, options?: CallOptions): Ref<T>
+  readonly stepName: string
+}
+
+/** A step with its types forgotten, as the engine sees it. */
+export interface StepDefinition {
+  readonly spec: StepSpec<z.ZodObject, z.ZodType>
+  readonly body:
+    | { readonly kind: 'run'; run(input: unknown, context: StepContext): Awaitable<unknown> }
+    | ({ readonly kind: 'job' } & JobBody<z.ZodObject, z.ZodType>)
+}
+
+/** One use of a step in a graph. */
+export interface Call {
+  readonly step: StepDefinition
+  readonly name: string
+  readonly input: Readonly<Record<string, unknown>>
+  readonly options: CallOptions
+  /** `file:line` of the call in the user's code, where known. */
+  readonly at?: string
+}
+
+/**
+ * Describes a step; `.run(fn)` makes it a function in this process, `.job(…)` a job on an executor.
+ *
+ * The schemas come first on purpose: with them fixed, literals in the body's result stay literal and a wrong
+ * output does not compile.
+ * @throws PlanError for a name that cannot be a folder's name or a version that is not a positive integer.
+ */
+export function defineStep<I extends z.ZodObject, O extends z.ZodType>(spec: StepSpec<I, O>) {
+  checkName(spec.name)
+  if (!Number.isSafeInteger(spec.version) || spec.version < 1)
+    throw new PlanError(`${spec.name}: version ${spec.version} is not a positive integer.`)
+  type Made = Step<z.input<I>, z.output<O>>
+  // The engine calls bodies with what their own schemas parsed, so forgetting the types here loses nothing.
+  const made = (body: object): Made => callable({ spec, body } as unknown as StepDefinition) as unknown as Made
+  return {
+    run: (run: (input: z.output<I>, context: StepContext) => Awaitable<z.input<O>>): Made => made({ kind: 'run', run }),
+    job: (job: JobBody<I, O>): Made => made({ kind: 'job', ...job }),
+  }
+}
+
+function callable(step: StepDefinition) {
+  const call = (input: Readonly<Record<string, unknown>>, options: CallOptions = {}): Ref<unknown> => {
+    const at = callSite(call)
+    const name = options.name ?? step.spec.name
+    checkName(name)
+    checkFields(step, name, input, at)
+    return makeRef({ call: { step, name, input, options, ...(at ? { at } : {}) }, path: [] })
+  }
+  return Object.assign(call, { stepName: step.spec.name })
+}
+
+function checkName(name: string): void {
+  if (!/^[A-Za-z0-9][\w.-]{0,63}$/.test(name))
+    throw new PlanError(
+      `'${name}' cannot name a step: use up to 64 letters, digits, '.', '_' and '-', beginning with a letter or digit.`,
+    )
+}
+
+/** Parses every field that holds no ref, so that a mistake is named where it was made. */
+function checkFields(step: StepDefinition, name: string, input: Readonly<Record<string, unknown>>, at?: string): void {
+  const shape = step.spec.input.shape as Readonly<Record<string, z.ZodType>>
+  for (const field of Object.keys(input)) {
+    if (!(field in shape))
+      throw new InputError(`${name}: there is no input '${field}'; it takes ${Object.keys(shape).join(', ')}.`, {
+        step: name,
+        field,
+        at,
+      })
+  }
+  for (const [field, schema] of Object.entries(shape)) {
+    if (refsIn(input[field]).length > 0) continue
+    const parsed = schema.safeParse(input[field])
+    if (!parsed.success) throw inputError(name, parsed.error.issues, { field, at })
+  }
+}
+
+/** The first issue of a refused input in words: step, field, limit, call site. */
+export function inputError(
+  step: string,
+  issues: readonly z.core.$ZodIssue[],
+  where: { readonly field?: string | undefined; readonly at?: string | undefined },
+): InputError {
+  const issue = issues[0]
+  const path = [...(where.field === undefined ? [] : [where.field]), ...(issue?.path ?? [])].map(String).join('.')
+  const more = issues.length > 1 ? ` (and ${issues.length - 1} more)` : ''
+  return new InputError(`${step}.${path}: ${issue?.message ?? 'not accepted'}${more}.`, {
+    step,
+    field: path,
+    at: where.at,
+    cause: issues,
+  })
+}
