@@ -66,7 +66,12 @@ export async function fileDigest(path: string): Promise<string> {
 async function filesBelow(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true })
   const paths = entries.filter(entry => !entry.isDirectory()).map(entry => join(entry.parentPath, entry.name))
-  return paths.filter(path => !relative(folder, path).split(sep).some(part => part.startsWith('.')))
+  return paths.filter(
+    path =>
+      !relative(folder, path)
+        .split(sep)
+        .some(part => part.startsWith('.')),
+  )
 }
 
 async function describe(paths: readonly string[], base: string): Promise<readonly ArtifactFile[]> {

@@ -52,6 +52,7 @@ const isDigest = (value: Canonical | undefined) => typeof value === 'string' && 
 
 function show(value: Canonical | undefined): string {
   if (value === undefined) return 'absent'
+  if (refKey(value) !== undefined) return "a call's output"
   if (isDigest(value)) {
     const [kind, hex] = String(value).split(':')
     return `${kind} ${hex?.slice(0, 8)}…`

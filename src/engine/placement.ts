@@ -1,14 +1,14 @@
 import { PlanError } from '../errors.ts'
+import { local } from '../executors/local/local.ts'
 import type { Executor } from '../flow/executor.ts'
 import type { Call } from '../flow/step.ts'
 
-/** Where jobs run: one executor for all, or by name of the call, then of the step, then `default`. */
+/** Where jobs run: one executor for all, or by name of the call, then of the step, then `default`; else `local()`. */
 export type Placement = Executor | { readonly default?: Executor; readonly [step: string]: Executor | undefined }
 
 /**
  * The executor of each job call.
- * @throws PlanError for a name that is no call and no step of this graph, a function step that is named, or a job
- * without an executor.
+ * @throws PlanError for a name that is no call and no step of this graph, or a function step that is named.
  */
 export function placeCalls(calls: readonly Call[], on: Placement | undefined): (call: Call) => Executor | undefined {
   const byName = on === undefined ? {} : isExecutor(on) ? { default: on } : on
@@ -23,13 +23,11 @@ export function placeCalls(calls: readonly Call[], on: Placement | undefined): (
         : `on.${name}: there is no such call or step in this graph; its jobs are ${known.join(', ') || 'none'}.`,
     )
   }
-  const find = (call: Call) => names(call).map(name => byName[name]).find(executor => executor) ?? byName.default
-  for (const call of jobs) {
-    if (!find(call))
-      throw new PlanError(`${call.name} is a job and has no executor.`, {
-        hint: `Pass one: on: local(), or on: { ${call.name}: … }.`,
-      })
-  }
+  const fallback = byName.default ?? local()
+  const find = (call: Call) =>
+    names(call)
+      .map(name => byName[name])
+      .find(executor => executor) ?? fallback
   return call => (call.step.body.kind === 'job' ? find(call) : undefined)
 }
 

@@ -23,7 +23,11 @@ export function defineArtifact<A extends Artifact>(
 ): z.ZodType<A, A> {
   const what = `expected a ${kind} artifact`
   const schema = z.object(
-    { kind: z.literal(kind, { error: issue => `${what}, found ${kindOf(issue.input)}` }), path: z.string().min(1), ...facts },
+    {
+      kind: z.literal(kind, { error: issue => `${what}, found ${kindOf(issue.input)}` }),
+      path: z.string().min(1),
+      ...facts,
+    },
     { error: issue => (issue.code === 'invalid_type' ? `${what}, found ${kindOf(issue.input)}` : undefined) },
   )
   // zod's inferred type of a spread shape is wider than A; the shape above is A field by field.

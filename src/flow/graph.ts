@@ -44,5 +44,10 @@ export function resolveRefs(value: unknown, outputOf: (call: Call) => unknown): 
 /** True when `target` is a ref or a record that holds nothing but refs and such records. */
 export function isTarget(target: unknown): boolean {
   if (backingOf(target)) return true
-  return typeof target === 'object' && target !== null && Object.values(target).length > 0 && Object.values(target).every(isTarget)
+  return (
+    typeof target === 'object' &&
+    target !== null &&
+    Object.values(target).length > 0 &&
+    Object.values(target).every(isTarget)
+  )
 }

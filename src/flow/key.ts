@@ -6,7 +6,13 @@ import { backingOf, refsIn } from './ref.ts'
 import type { Call } from './step.ts'
 
 /** Plain JSON, as it counts in a key. */
-export type Canonical = null | boolean | number | string | readonly Canonical[] | { readonly [field: string]: Canonical }
+export type Canonical =
+  | null
+  | boolean
+  | number
+  | string
+  | readonly Canonical[]
+  | { readonly [field: string]: Canonical }
 
 export interface KeyFacts {
   /** Key of an upstream call. */
@@ -58,7 +64,12 @@ function canonical(value: unknown, path: string, facts: KeyFacts): Canonical {
   if (value === null || typeof value === 'string' || typeof value === 'boolean') return value
   // JSON writes -0 as 0, so both are one key.
   if (typeof value === 'number' && Number.isFinite(value)) return value === 0 ? 0 : value
-  const what = typeof value === 'object' ? `a ${value?.constructor?.name}` : typeof value === 'number' ? value : `a ${typeof value}`
+  const what =
+    typeof value === 'object'
+      ? `a ${value?.constructor?.name}`
+      : typeof value === 'number'
+        ? value
+        : `a ${typeof value}`
   throw new InputError(`${path}: ${String(what)} cannot be part of a key; use what JSON can say.`, { field: path })
 }
 

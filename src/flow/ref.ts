@@ -45,7 +45,9 @@ export interface Backing {
 export function makeRef(backing: Backing): Ref<unknown> {
   const text = [backing.call.name, ...backing.path].join('.')
   const notYet = () => {
-    throw new TypeError(`${text} is not known until the step has run; pass the ref itself to a step, or run() it first.`)
+    throw new TypeError(
+      `${text} is not known until the step has run; pass the ref itself to a step, or run() it first.`,
+    )
   }
   const target = Object.create(null, { [inspect.custom]: { value: () => `Ref<${text}>` } })
   return new Proxy(target, {

@@ -53,6 +53,8 @@ export interface CallOptions {
   readonly name?: string
   /** Extra tries after failures that may pass (lost node, network); default: 2 for a job, 0 for a function step. */
   readonly retries?: number
+  /** Wait before the first extra try, in ms, doubled for each further one up to a minute; default 1,000. */
+  readonly retryDelayMs?: number
   /** Time for one try, in ms; default: no limit. */
   readonly timeoutMs?: number
   /** Calls to wait for although no data comes from them. Not part of the key. */

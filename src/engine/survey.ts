@@ -1,0 +1,190 @@
+import { resolve } from 'node:path'
+import type { z } from 'zod'
+import { type FlowError, InputError, isFlowError, PlanError } from '../errors.ts'
+import type { Artifact } from '../flow/artifact.ts'
+import type { Executor } from '../flow/executor.ts'
+import { callsOf, isTarget, resolveRefs, upstreamOf } from '../flow/graph.ts'
+import { type Canonical, callKey, canonicalInput } from '../flow/key.ts'
+import { refsIn } from '../flow/ref.ts'
+import { type Call, inputError } from '../flow/step.ts'
+import { artifactFiles, fileDigest } from './artifact-files.ts'
+import { missReason } from './miss-reason.ts'
+import { type Placement, placeCalls } from './placement.ts'
+import { readRecord, type StepRecord } from './record.ts'
+import { recordsOf, type StepPlaces, stepPlaces } from './store.ts'
+
+export interface SurveyOptions {
+  readonly store: string
+  readonly on: Placement | undefined
+  readonly rerun: readonly string[]
+  readonly verify: 'size' | 'content'
+}
+
+/** One piece of work: all calls of a graph with one key. */
+export interface Work {
+  readonly key: string
+  readonly call: Call
+  readonly places: StepPlaces
+  readonly input: Readonly<Record<string, Canonical>>
+  readonly upstream: readonly Work[]
+  readonly executor: Executor | undefined
+  /** What the step's `check` found worth printing. */
+  readonly facts: readonly string[]
+  /** The valid record; absent when the work must be done. */
+  readonly record?: StepRecord
+  /** Why there is no valid record. */
+  readonly reason: string
+  /** Named in `rerun`, or downstream of such a call. */
+  readonly again: boolean
+}
+
+export interface Survey {
+  readonly work: readonly Work[]
+  workOf(call: Call): Work
+  /** The valid record of some work as of now. */
+  recordOf(work: Work): Promise<StepRecord | undefined>
+}
+
+/**
+ * Finds out what a target needs, without writing anything: keys, records, checks, placement.
+ * @throws PlanError, InputError, or what a step's `check` throws, with the step's name and the place of the call.
+ */
+export async function survey(target: unknown, options: SurveyOptions): Promise<Survey> {
+  if (!isTarget(target))
+    throw new PlanError('There is nothing to run: pass a ref (what a step call returns) or a record of refs.')
+  const calls = callsOf(target)
+  const executorOf = placeCalls(calls, options.on)
+  const again = rerunClosure(calls, options.rerun)
+  const byKey = new Map<string, Work>()
+  const byCall = new Map<Call, Work>()
+  for (const call of calls) {
+    const input = await inputOf(call, found => byCall.get(found)!.key)
+    const key = callKey(call, input)
+    let work = byKey.get(key)
+    if (!work) {
+      const { name, version } = call.step.spec
+      const places = stepPlaces(options.store, name, key)
+      const upstream = [...new Set(upstreamOf(call).map(found => byCall.get(found)!))]
+      const facts = checked(call, found => byCall.get(found)?.record?.output)
+      const found = again.has(call)
+        ? { reason: 'asked for again' }
+        : await findRecord(call, key, places, options.verify)
+      const nameOfKey = (upstreamKey: string) => byKey.get(upstreamKey)?.call.name
+      const reason = found.reason ?? missReason({ version, input }, await recordsOf(options.store, name), nameOfKey)
+      work = {
+        ...{ key, call, places, input, upstream, executor: executorOf(call), facts, again: again.has(call) },
+        ...('record' in found && found.record ? { record: found.record, reason: '' } : { reason }),
+      }
+      byKey.set(key, work)
+    }
+    byCall.set(call, work)
+  }
+  checkNames(byCall)
+  return {
+    work: [...byKey.values()],
+    workOf: call => byCall.get(call)!,
+    recordOf: async ({ call, key, places }) => (await findRecord(call, key, places, options.verify)).record,
+  }
+}
+
+/** The whole input of a call, parsed, once the outputs of its upstream calls are known. */
+export function parseInput(call: Call, outputOf: (call: Call) => unknown): unknown {
+  const parsed = call.step.spec.input.safeParse(resolveRefs(call.input, outputOf))
+  if (!parsed.success) throw inputError(call.name, parsed.error.issues, { at: call.at })
+  return parsed.data
+}
+
+async function inputOf(call: Call, keyOf: (call: Call) => string): Promise<Readonly<Record<string, Canonical>>> {
+  const literals: Artifact[] = []
+  // Two passes, since files are read asynchronously: the first finds the artifacts, the second has their digests.
+  canonicalInput(call, { keyOf, fingerprintOf: artifact => literals.push(artifact) })
+  const prints = new Map<string, Canonical>()
+  for (const { path, kind } of literals) {
+    const files = await artifactFiles(path)
+    if (files.length === 0)
+      throw new InputError(`${call.name}: no file is at ${path} (${resolve(path)}), which is to be a ${kind}.`, {
+        step: call.name,
+        at: call.at,
+      })
+    const digests = await Promise.all(files.map(async file => [file.name, await fileDigest(file.path)] as const))
+    prints.set(path, Object.fromEntries(digests))
+  }
+  return canonicalInput(call, { keyOf, fingerprintOf: artifact => prints.get(artifact.path)! })
+}
+
+/** Lets the step look at the fields that are known, upstream records included. */
+function checked(call: Call, recordedOutput: (call: Call) => unknown): readonly string[] {
+  const { check, input } = call.step.spec
+  if (!check) return []
+  const shape = input.shape as Readonly<Record<string, z.ZodType>>
+  const known: Record<string, unknown> = {}
+  for (const [field, schema] of Object.entries(shape)) {
+    const given = call.input[field]
+    if (refsIn(given).some(backing => recordedOutput(backing.call) === undefined)) continue
+    const parsed = schema.safeParse(resolveRefs(given, recordedOutput))
+    if (!parsed.success) throw inputError(call.name, parsed.error.issues, { field, at: call.at })
+    if (parsed.data !== undefined) known[field] = parsed.data
+  }
+  try {
+    return check(known)
+  } catch (error) {
+    if (isFlowError(error)) throw located(error, call)
+    throw error
+  }
+}
+
+/** The same error with the call's name before its message and the place of the call after it. */
+function located(error: FlowError, call: Call): FlowError {
+  const place = call.at && !error.message.includes('\n    at ') ? `\n    at ${call.at}` : ''
+  const name = error.message.startsWith(call.name) ? '' : `${call.name}: `
+  error.message = `${name}${error.message}${place}`
+  return error
+}
+
+async function findRecord(
+  call: Call,
+  key: string,
+  places: StepPlaces,
+  verify: 'size' | 'content',
+): Promise<{ readonly record?: StepRecord; readonly reason?: string }> {
+  const record = await readRecord(places.record, places)
+  if (!record || record.key !== key) return {}
+  const output = call.step.spec.output.safeParse(record.output)
+  if (!output.success)
+    return { reason: `its record no longer fits the step's output (${output.error.issues[0]?.message})` }
+  for (const file of record.files) {
+    const now = (await artifactFiles(file.path)).find(({ path }) => path === file.path)
+    if (!now) return { reason: `${file.path} is gone` }
+    if (now.size !== file.size) return { reason: `${file.path} has ${now.size} bytes, recorded were ${file.size}` }
+    if (verify === 'content' && (await fileDigest(file.path)) !== file.digest)
+      return { reason: `${file.path} has other content than was recorded` }
+  }
+  return { record: { ...record, output: output.data } }
+}
+
+function rerunClosure(calls: readonly Call[], rerun: readonly string[]): ReadonlySet<Call> {
+  const again = new Set<Call>()
+  for (const name of rerun) {
+    const named = calls.filter(call => call.name === name || call.step.spec.name === name)
+    if (named.length === 0)
+      throw new PlanError(
+        `rerun: there is no call or step '${name}' here; there are ${calls.map(call => call.name).join(', ')}.`,
+      )
+    for (const call of named) again.add(call)
+  }
+  for (const call of calls) if (upstreamOf(call).some(up => again.has(up))) again.add(call)
+  return again
+}
+
+function checkNames(byCall: ReadonlyMap<Call, Work>): void {
+  const keys = new Map<string, { readonly key: string; readonly call: Call }>()
+  for (const [call, { key }] of byCall) {
+    const other = keys.get(call.name)
+    if (other && other.key !== key)
+      throw new PlanError(
+        `Two different calls are named '${call.name}' (${other.call.at ?? 'somewhere'} and ${call.at ?? 'elsewhere'}).`,
+        { hint: `Name them: ${call.step.spec.name}({ … }, { name: '${call.name}-2' }).` },
+      )
+    keys.set(call.name, { key, call })
+  }
+}

@@ -1,0 +1,26 @@
+export type { Placement } from './engine/placement.ts'
+export type { Plan, PlannedStep, PlanOptions } from './engine/plan.ts'
+export { plan } from './engine/plan.ts'
+export type { Run, RunOptions } from './engine/run.ts'
+export { run } from './engine/run.ts'
+export type { ErrorCode } from './errors.ts'
+export {
+  FlowError,
+  FormatError,
+  InputError,
+  isFlowError,
+  JobError,
+  LayoutError,
+  StepError,
+} from './errors.ts'
+export type { LocalOptions } from './executors/local/local.ts'
+export { local } from './executors/local/local.ts'
+export type { Artifact } from './flow/artifact.ts'
+export { defineArtifact } from './flow/artifact.ts'
+export type { EventOf, FlowEvent } from './flow/event.ts'
+export type { Executor, JobHandle, JobState, JobUpdate, SubmitOptions } from './flow/executor.ts'
+export type { Launch, Word } from './flow/launch.ts'
+export { torchrun } from './flow/launch.ts'
+export type { In, Out, Ref, Target } from './flow/ref.ts'
+export type { CallOptions, JobBody, Step, StepContext, StepSpec } from './flow/step.ts'
+export { defineStep } from './flow/step.ts'
