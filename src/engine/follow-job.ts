@@ -50,7 +50,7 @@ export async function followJob({ work, input, context, tell }: JobOptions): Pro
           line: update.line,
           ...(update.node === undefined ? {} : { node: update.node }),
         })
-        const values = body.metricsFrom?.(update.line)
+        const values = body.metricsFrom?.(update.line, input as Record<string, unknown>)
         if (values) await tell({ type: 'step.metrics', step: call.name, key, values })
         continue
       }

@@ -5,7 +5,7 @@ import type { Artifact } from '../flow/artifact.ts'
 import type { Executor } from '../flow/executor.ts'
 import { callsOf, isTarget, resolveRefs, upstreamOf } from '../flow/graph.ts'
 import { type Canonical, callKey, canonicalInput } from '../flow/key.ts'
-import { refsIn } from '../flow/ref.ts'
+import { refsIn, replaceRefs } from '../flow/ref.ts'
 import { type Call, inputError } from '../flow/step.ts'
 import { artifactFiles, fileDigest } from './artifact-files.ts'
 import { missReason } from './miss-reason.ts'
@@ -32,6 +32,8 @@ export interface Work {
   readonly facts: readonly string[]
   /** The valid record; absent when the work must be done. */
   readonly record?: StepRecord
+  /** What later calls may know of the output: all of it when recorded, otherwise what the step foretells. */
+  readonly expected: unknown
   /** Why there is no valid record. */
   readonly reason: string
   /** Named in `rerun`, or downstream of such a call. */
@@ -65,7 +67,7 @@ export async function survey(target: unknown, options: SurveyOptions): Promise<S
       const { name, version } = call.step.spec
       const places = stepPlaces(options.store, name, key)
       const upstream = [...new Set(upstreamOf(call).map(found => byCall.get(found)!))]
-      const facts = checked(call, found => byCall.get(found)?.record?.output)
+      const { facts, foretold } = await lookAhead(call, found => byCall.get(found)?.expected)
       const found = again.has(call)
         ? { reason: 'asked for again' }
         : await findRecord(call, key, places, options.verify)
@@ -73,7 +75,9 @@ export async function survey(target: unknown, options: SurveyOptions): Promise<S
       const reason = found.reason ?? missReason({ version, input }, await recordsOf(options.store, name), nameOfKey)
       work = {
         ...{ key, call, places, input, upstream, executor: executorOf(call), facts, again: again.has(call) },
-        ...('record' in found && found.record ? { record: found.record, reason: '' } : { reason }),
+        ...('record' in found && found.record
+          ? { record: found.record, expected: found.record.output, reason: '' }
+          : { expected: foretold, reason }),
       }
       byKey.set(key, work)
     }
@@ -112,25 +116,31 @@ async function inputOf(call: Call, keyOf: (call: Call) => string): Promise<Reado
   return canonicalInput(call, { keyOf, fingerprintOf: artifact => prints.get(artifact.path)! })
 }
 
-/** Lets the step look at the fields that are known, upstream records included. */
-function checked(call: Call, recordedOutput: (call: Call) => unknown): readonly string[] {
-  const { check, input } = call.step.spec
-  if (!check) return []
+/** What the step says of the parts of its input that are known: facts to print, and what it foretells. */
+async function lookAhead(
+  call: Call,
+  expected: (call: Call) => unknown,
+): Promise<{ readonly facts: readonly string[]; readonly foretold: unknown }> {
+  const { check, foretell, input } = call.step.spec
   const shape = input.shape as Readonly<Record<string, z.ZodType>>
   const known: Record<string, unknown> = {}
   for (const [field, schema] of Object.entries(shape)) {
     const given = call.input[field]
-    if (refsIn(given).some(backing => recordedOutput(backing.call) === undefined)) continue
-    const parsed = schema.safeParse(resolveRefs(given, recordedOutput))
-    if (!parsed.success) throw inputError(call.name, parsed.error.issues, { field, at: call.at })
-    if (parsed.data !== undefined) known[field] = parsed.data
+    known[field] = refsIn(given).length > 0 ? knownParts(given, expected) : schema.parse(given)
   }
   try {
-    return check(known)
+    return { facts: (await check?.(known)) ?? [], foretold: await foretell?.(known) }
   } catch (error) {
     if (isFlowError(error)) throw located(error, call)
     throw error
   }
+}
+
+/** `value` with each ref replaced by what is known of it, and undefined where nothing is. */
+function knownParts(value: unknown, expected: (call: Call) => unknown): unknown {
+  return replaceRefs(value, ({ call, path }) =>
+    path.reduce<unknown>((at, field) => (at as Record<string, unknown> | undefined)?.[field], expected(call)),
+  )
 }
 
 /** The same error with the call's name before its message and the place of the call after it. */

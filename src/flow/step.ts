@@ -33,17 +33,26 @@ export interface StepSpec<I extends z.ZodObject, O extends z.ZodType> {
   /** Input fields that do not change the result (`workers`, `threads`) and so do not count in the key. */
   readonly omitFromKey?: readonly (keyof z.input<I>)[]
   /**
-   * Called at plan time with the fields known by then, defaults applied. Throws when they cannot work; returns
-   * facts for the printed plan.
+   * Called at plan time with what is known of the input by then: literals with defaults applied, recorded outputs,
+   * and what upstream steps foretell. Throws when that cannot work; returns facts for the printed plan.
    */
-  check?(known: Partial<z.output<I>>): readonly string[]
+  check?(known: Known<z.output<I>>): Awaitable<readonly string[]>
+  /** What follows of the output from the input alone, so that later calls can be checked before anything runs. */
+  foretell?(known: Known<z.output<I>>): Awaitable<Known<z.output<O>>>
 }
+
+/** A value of which only parts are known yet: any field, at any depth, may be absent. */
+export type Known<T> = T extends readonly unknown[]
+  ? T
+  : T extends object
+    ? { readonly [K in keyof T]?: Known<T[K]> | undefined }
+    : T
 
 export interface JobBody<I extends z.ZodObject, O extends z.ZodType> {
   /** The command as data. Pure: it is also called to print the plan. */
   launch(input: z.output<I>, context: Pick<StepContext, 'workDir'>): Launch
   /** Numbers found in one line of output; undefined when the line holds none. */
-  metricsFrom?(line: string): Readonly<Record<string, number>> | undefined
+  metricsFrom?(line: string, input: z.output<I>): Readonly<Record<string, number>> | undefined
   /** The output, from what the succeeded job left in `workDir`. */
   collect(input: z.output<I>, context: StepContext): Awaitable<z.input<O>>
 }

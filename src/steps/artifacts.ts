@@ -1,0 +1,117 @@
+import { resolve } from 'node:path'
+import { z } from 'zod'
+import { InputError } from '../errors.ts'
+import { type Artifact, defineArtifact } from '../flow/artifact.ts'
+import type { Architecture } from '../models/architecture.ts'
+
+/** A model folder as Hugging Face writes it: `config.json`, safetensors, tokenizer files. */
+export interface HfModel {
+  readonly kind: 'hf-model'
+  readonly path: string
+}
+
+/** Text to train on: a file, a folder, a glob. */
+export interface Corpus {
+  readonly kind: 'corpus'
+  readonly path: string
+  /** Column that holds the text of a pretraining row. */
+  readonly textKey: string
+}
+
+/** A tokenised dataset in Megatron's indexed format. */
+export interface MegatronDataset {
+  readonly kind: 'megatron-dataset'
+  /** What Megatron's `--data-path` takes: the common prefix of the `.bin` and `.idx` files. */
+  readonly path: string
+  /** True for instruction data (ids, labels and masks), false for pretraining text. */
+  readonly instruction: boolean
+  /** Rows that were kept. */
+  readonly samples: number
+  /** Tokens of all kept rows. */
+  readonly tokens: number
+  /** `len(tokenizer)`, added tokens included. */
+  readonly vocabSize: number
+}
+
+/** Weights as Megatron shards: `iter_NNNNNNN/mp_rank_*` and the tracker file. */
+export interface MegatronCheckpoint {
+  readonly kind: 'megatron-checkpoint'
+  readonly path: string
+  readonly iteration: number
+  readonly tp: number
+  readonly pp: number
+  readonly layout: 'legacy' | 'mcore'
+  /** The model's numbers, by which layouts are checked. */
+  readonly architecture: Architecture
+  /** The checkpoint that these adapters were trained on; absent when the shards hold the whole model. */
+  readonly loraBase?: MegatronCheckpoint | undefined
+}
+
+/** A script or any other file whose content should count in a key. */
+export interface SourceFile {
+  readonly kind: 'file'
+  readonly path: string
+}
+
+const count = z.number().int().nonnegative()
+
+export const HfModel: z.ZodType<HfModel, HfModel> = defineArtifact<HfModel>('hf-model', {})
+
+export const Corpus: z.ZodType<Corpus, Corpus> = defineArtifact<Corpus>('corpus', { textKey: z.string().min(1) })
+
+export const MegatronDataset: z.ZodType<MegatronDataset, MegatronDataset> = defineArtifact<MegatronDataset>(
+  'megatron-dataset',
+  { instruction: z.boolean(), samples: count, tokens: count, vocabSize: count },
+)
+
+const ArchitectureFacts: z.ZodType<Architecture, Architecture> = z.object({
+  family: z.string(),
+  numLayers: count,
+  hiddenSize: count,
+  ffnHiddenSize: count,
+  numAttentionHeads: count,
+  numQueryGroups: count,
+  kvChannels: count,
+  vocabSize: count,
+  maxPositionEmbeddings: count,
+  normEpsilon: z.number(),
+  rotaryBase: z.number(),
+  tiedEmbeddings: z.boolean(),
+  addQkvBias: z.boolean(),
+})
+
+/** What `train` needs to know of a checkpoint, beside where it is. */
+export const checkpointFacts = {
+  iteration: count,
+  tp: count.positive(),
+  pp: count.positive(),
+  layout: z.enum(['legacy', 'mcore']),
+  architecture: ArchitectureFacts,
+  loraBase: z.lazy(() => MegatronCheckpoint).optional(),
+}
+
+export const MegatronCheckpoint: z.ZodType<MegatronCheckpoint, MegatronCheckpoint> =
+  defineArtifact<MegatronCheckpoint>('megatron-checkpoint', checkpointFacts)
+
+export const SourceFile: z.ZodType<SourceFile, SourceFile> = defineArtifact<SourceFile>('file', {})
+
+/** A Hugging Face model folder; `path` is taken from the working folder. */
+export function hfModel(path: string): HfModel {
+  return literal({ kind: 'hf-model', path })
+}
+
+/** Text to train on: a file, a folder or a glob, taken from the working folder. `textKey` defaults to `text`. */
+export function corpus(path: string, options: { readonly textKey?: string } = {}): Corpus {
+  return literal({ kind: 'corpus', path, textKey: options.textKey ?? 'text' })
+}
+
+/** A file whose content counts in the keys of the steps that get it. */
+export function file(path: string): SourceFile {
+  return literal({ kind: 'file', path })
+}
+
+/** Absolute, so that a job in another folder finds it; a glob's wildcards survive, since they name no folder. */
+function literal<A extends Artifact>(artifact: A): A {
+  if (artifact.path.trim() === '') throw new InputError(`The path of a ${artifact.kind} is empty.`)
+  return { ...artifact, path: resolve(artifact.path) }
+}
