@@ -75,8 +75,7 @@ function countWords(texts: Iterable<string>): Map<string, number> {
   return counts
 }
 
-type Word = { ids: number[]; readonly count: number }
-function mostFrequentPair(words: readonly Word[]): [number, number] | undefined {
+function mostFrequentPair(words: readonly { ids: readonly number[]; count: number }[]): [number, number] | undefined {
   const counts = new Map<number, number>()
   for (const { ids, count } of words) {
     for (let i = 1; i < ids.length; i++) {
