@@ -1,23 +1,28 @@
+import { existsSync } from 'node:fs'
 import { defineConfig } from 'tsup'
 
+const doors = {
+  index: 'src/index.ts',
+  formats: 'src/formats.ts',
+  report: 'src/report.ts',
+  testing: 'src/testing.ts',
+}
+
+const programs = {
+  'programs/job-wrapper': 'src/executors/local/job-wrapper.ts',
+  'programs/trainer': 'src/trainer/main.ts',
+  'programs/trainer-worker': 'src/trainer/worker.ts',
+  'programs/encode-worker': 'src/data/encode-worker.ts',
+}
+
+const present = (entries: Record<string, string>) =>
+  Object.fromEntries(Object.entries(entries).filter(([, path]) => existsSync(path)))
+
 export default defineConfig({
-  entry: {
-    index: 'src/index.ts',
-    formats: 'src/formats.ts',
-    report: 'src/report.ts',
-    testing: 'src/testing.ts',
-    'programs/job-wrapper': 'src/executors/local/job-wrapper.ts',
-    'programs/trainer': 'src/trainer/main.ts',
-    'programs/trainer-worker': 'src/trainer/worker.ts',
-    'programs/encode-worker': 'src/data/encode-worker.ts',
-  },
+  entry: present({ ...doors, ...programs }),
   format: 'esm',
   target: 'node20',
   platform: 'node',
   splitting: true,
-  sourcemap: false,
-  clean: false,
-  dts: process.env.ASCENDFLOW_NO_DTS
-    ? false
-    : { entry: { index: 'src/index.ts', formats: 'src/formats.ts', report: 'src/report.ts', testing: 'src/testing.ts' } },
+  dts: process.env.ASCENDFLOW_NO_DTS ? false : { entry: present(doors) },
 })

@@ -90,8 +90,10 @@ export const checkpointFacts = {
   loraBase: z.lazy(() => MegatronCheckpoint).optional(),
 }
 
-export const MegatronCheckpoint: z.ZodType<MegatronCheckpoint, MegatronCheckpoint> =
-  defineArtifact<MegatronCheckpoint>('megatron-checkpoint', checkpointFacts)
+export const MegatronCheckpoint: z.ZodType<MegatronCheckpoint, MegatronCheckpoint> = defineArtifact<MegatronCheckpoint>(
+  'megatron-checkpoint',
+  checkpointFacts,
+)
 
 export const SourceFile: z.ZodType<SourceFile, SourceFile> = defineArtifact<SourceFile>('file', {})
 

@@ -1,0 +1,36 @@
+import type { Word } from '../flow/launch.ts'
+import { programPath } from '../program-path.ts'
+import type { TrainInput } from './train.ts'
+
+/** The embedded trainer's command line, in Megatron's argument names. */
+export function trainArguments(
+  input: TrainInput,
+  { iterations, save }: { readonly iterations: number; readonly save: string },
+): readonly Word[] {
+  const { data, validation, init, parallel, lora, threads } = input
+  const saveInterval = input.saveInterval ?? Math.max(10, Math.ceil(iterations / 10))
+  return [
+    process.execPath,
+    { read: programPath('trainer') },
+    ...['--tensor-model-parallel-size', parallel?.tp ?? init.tp],
+    ...['--pipeline-model-parallel-size', parallel?.pp ?? init.pp],
+    ...(init.layout === 'mcore' ? ['--use-mcore-models'] : []),
+    ...['--data-path', { read: data.path }],
+    ...(data.instruction ? ['--is-instruction-dataset'] : []),
+    ...(validation ? ['--valid-data-path', { read: validation.path }] : []),
+    ...(validation ? ['--eval-interval', input.evalInterval ?? iterations] : []),
+    ...['--load', { read: init.path }, '--finetune', '--save', { write: save }],
+    ...['--seq-length', input.seqLength],
+    ...['--micro-batch-size', input.microBatchSize, '--global-batch-size', input.globalBatchSize],
+    ...['--train-iters', iterations, '--save-interval', saveInterval, '--log-interval', input.logInterval],
+    ...['--lr', input.lr, '--min-lr', input.minLr, '--lr-decay-style', input.lrDecayStyle],
+    ...['--lr-warmup-fraction', input.lrWarmupFraction],
+    ...['--weight-decay', input.weightDecay, '--clip-grad', input.clipGrad],
+    ...['--adam-beta1', input.adamBeta1, '--adam-beta2', input.adamBeta2],
+    ...['--seed', input.seed],
+    ...(input.dtype === 'fp32' ? [] : [`--${input.dtype}`]),
+    ...(lora ? ['--lora-r', lora.r, '--lora-alpha', lora.alpha, '--lora-target-modules', ...lora.targets] : []),
+    ...['--numerics', input.numerics],
+    ...(threads === undefined ? [] : ['--threads', threads]),
+  ]
+}

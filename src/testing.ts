@@ -1,0 +1,2 @@
+export type { TestRunner } from './executors/describe-executor.ts'
+export { describeExecutor } from './executors/describe-executor.ts'
