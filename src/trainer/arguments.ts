@@ -1,7 +1,8 @@
 import { InputError, UnsupportedError } from '../errors.ts'
-import type { Dtype } from '../formats/tensor.ts'
+import type { FloatDtype } from '../formats/float-dtype.ts'
+import { legacyTarget, loraTarget, loraTargets } from '../models/lora-rules.ts'
 import { type FlagValues, readCommandLine } from './command-line.ts'
-import type { LoraOptions, LoraTarget } from './engine.ts'
+import type { LoraOptions } from './engine.ts'
 
 /** Numbers of the model as the command line states them; what it leaves out is taken from the checkpoint. */
 export interface StatedModel {
@@ -28,7 +29,7 @@ export interface TrainOptions {
   /** Weight names of the checkpoints: mcore with `--use-mcore-models`. */
   readonly layout: 'legacy' | 'mcore'
   /** Type of the weights in the checkpoints written; training itself is in float32. */
-  readonly dtype: Extract<Dtype, 'BF16' | 'F16' | 'F32'>
+  readonly dtype: FloatDtype
   readonly model: StatedModel
   /** The padded vocabulary must be a multiple of this × tp, where given. */
   readonly makeVocabSizeDivisibleBy?: number | undefined
@@ -158,18 +159,6 @@ function onePrefix(words: readonly string[], flag: string): string {
   return words[0] as string
 }
 
-/** ModelLink's names of the linears that can have adapters, legacy and mcore. */
-const loraTargets: Readonly<Record<string, LoraTarget>> = {
-  query_key_value: 'linear_qkv',
-  dense: 'linear_proj',
-  dense_h_to_4h: 'linear_fc1',
-  dense_4h_to_h: 'linear_fc2',
-  linear_qkv: 'linear_qkv',
-  linear_proj: 'linear_proj',
-  linear_fc1: 'linear_fc1',
-  linear_fc2: 'linear_fc2',
-}
-
 function loraOptions(flags: FlagValues): LoraOptions | undefined {
   const modules = flags['lora-target-modules']
   if (!modules) {
@@ -180,16 +169,17 @@ function loraOptions(flags: FlagValues): LoraOptions | undefined {
     return undefined
   }
   const targets = modules.map(module => {
-    const target = loraTargets[module]
-    if (!target)
-      throw new InputError(`--lora-target-modules ${module}: expected ${Object.keys(loraTargets).join(', ')}.`)
+    const target = loraTarget(module)
+    if (!target) {
+      const known = [...loraTargets.map(legacyTarget), ...loraTargets].join(', ')
+      throw new InputError(`--lora-target-modules ${module}: expected ${known}.`)
+    }
     return target
   })
-  const order: readonly LoraTarget[] = ['linear_qkv', 'linear_proj', 'linear_fc1', 'linear_fc2']
   return {
     r: positive(flags['lora-r'] ?? 16, 'lora-r'),
     alpha: flags['lora-alpha'] ?? 32,
-    targets: order.filter(target => targets.includes(target)),
+    targets: loraTargets.filter(target => targets.includes(target)),
   }
 }
 

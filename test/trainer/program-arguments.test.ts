@@ -77,7 +77,6 @@ test('values may follow =, be negative or come as lists; the last of a name wins
 
 describe('refused', () => {
   test.each([
-    ['invalid-input', '--lerning-rate is not an argument of the embedded trainer. Is --rotary-percent meant?'],
     ['--trian-iters 5', 'invalid-input', 'Is --train-iters meant?'],
     ['--constructor', 'invalid-input', '--constructor is not an argument'],
     ['pretrain_gpt.py', 'invalid-input', 'Argument 13 is "pretrain_gpt.py"'],
