@@ -1,0 +1,191 @@
+import { createAdjacency } from './adjacency.ts'
+import type { BpeModel } from './bpe-model.ts'
+import { byteCharacters, tokenBytes } from './byte-alphabet.ts'
+import { createCharacterEncoder } from './character-level.ts'
+import { createBuffers, type EncodingBuffers, type PieceEncoder, pairAt, reserveIds } from './encoding-buffers.ts'
+import { createMerge } from './merge.ts'
+import { createMergeTable } from './merge-table.ts'
+import { createTokenTable } from './token-table.ts'
+import { createWordCache } from './word-cache.ts'
+
+/** Encodes pieces with a model whose symbols are the bytes of UTF-8. */
+export function createByteLevelEncoder(model: BpeModel, buffers: EncodingBuffers): PieceEncoder {
+  const byteIds = Int32Array.from(byteCharacters, character => model.vocab.get(character) ?? -1)
+  if (byteIds.includes(-1)) return createIncompleteEncoder(model, buffers)
+
+  const merge = createMerge(createMergeTable(model.merges))
+  const mayMeet = characterAdjacency(model)
+  const pieces = createWordCache(buffers)
+  // A part of a piece must not be taken for a whole token where the model says so of pieces only.
+  const parts = model.ignoreMerges ? createWordCache(buffers) : pieces
+  const wholes = model.ignoreMerges ? createTokenTable(textTokens(model)) : undefined
+  let symbols = new Int32Array(1 << 10)
+
+  const mergePart = (start: number, end: number) => {
+    if (symbols.length < 3 * (end - start)) symbols = new Int32Array(6 * (end - start))
+    const { units } = buffers
+    let count = 0
+    for (let i = start; i < end; i++) {
+      const unit = units[i] as number
+      if (unit < 0x80) {
+        symbols[count++] = byteIds[unit] as number
+      } else if (unit < 0x800) {
+        symbols[count++] = byteIds[0xc0 | (unit >> 6)] as number
+        symbols[count++] = byteIds[0x80 | (unit & 0x3f)] as number
+      } else if (unit < 0xd800 || unit >= 0xe000) {
+        symbols[count++] = byteIds[0xe0 | (unit >> 12)] as number
+        symbols[count++] = byteIds[0x80 | ((unit >> 6) & 0x3f)] as number
+        symbols[count++] = byteIds[0x80 | (unit & 0x3f)] as number
+      } else {
+        const codePoint = pairAt(units, i++)
+        symbols[count++] = byteIds[0xf0 | (codePoint >> 18)] as number
+        symbols[count++] = byteIds[0x80 | ((codePoint >> 12) & 0x3f)] as number
+        symbols[count++] = byteIds[0x80 | ((codePoint >> 6) & 0x3f)] as number
+        symbols[count++] = byteIds[0x80 | (codePoint & 0x3f)] as number
+      }
+    }
+    count = merge(symbols, count)
+    reserveIds(buffers, count)
+    for (let i = 0; i < count; i++) buffers.ids[buffers.length++] = symbols[i] as number
+  }
+
+  const encodePart = (start: number, end: number) => {
+    if (parts.recall(start, end)) return
+    const firstId = buffers.length
+    mergePart(start, end)
+    parts.keep(start, end, firstId)
+  }
+
+  return (start, end) => {
+    if (pieces.recall(start, end)) return
+    const firstId = buffers.length
+    const whole = wholes ? wholes.find(buffers.units, start, end) : -1
+    if (whole >= 0) {
+      reserveIds(buffers, 1)
+      buffers.ids[buffers.length++] = whole
+    } else {
+      const { units } = buffers
+      let part = start
+      let previous = 0
+      for (let i = start; i < end; i++) {
+        const unit = units[i] as number
+        const isPair = unit >= 0xd800 && unit < 0xdc00
+        const codePoint = isPair ? pairAt(units, i) : unit
+        // Between two ASCII characters the check would cost more than it saves: words are short.
+        if (i > start && (previous >= 0x80 || codePoint >= 0x80) && !mayMeet(previous, codePoint)) {
+          encodePart(part, i)
+          part = i
+        }
+        previous = codePoint
+        if (isPair) i++
+      }
+      if (part > start) encodePart(part, end)
+      else mergePart(start, end)
+    }
+    pieces.keep(start, end, firstId)
+  }
+}
+
+/**
+ * Whether any token holds the end of one character next to the start of another. Byte-level tokens begin and end
+ * within characters, so the end may be the last 1 to 3 bytes, and the start the first 1 to 3.
+ */
+function characterAdjacency({ vocab }: BpeModel): (left: number, right: number) => boolean {
+  const adjacency = createAdjacency()
+  for (const token of vocab.keys()) {
+    const bytes = tokenBytes(token)
+    if (!bytes) continue
+    for (let i = 1; i < bytes.length; i++) {
+      const left = endKey(bytes, i)
+      const right = startKey(bytes, i)
+      if (left >= 0 && right >= 0) adjacency.add(left, right)
+    }
+  }
+  return (left, right) => {
+    const [leftLength, rightLength] = [utf8Length(left), utf8Length(right)]
+    for (let i = 0; i < leftLength; i++) {
+      const end = i === 0 ? left : (i << 24) | (left & ((1 << (6 * i)) - 1))
+      for (let j = 0; j < rightLength; j++) {
+        const start = j === 0 ? right : ((4 * rightLength + j) << 24) | (right >> (6 * (rightLength - j)))
+        if (adjacency.mayMeet(end, start)) return true
+      }
+    }
+    return false
+  }
+}
+
+/** Key of the character that ends before `end`: its code point, or the number and bits of its last bytes. -1: no text. */
+function endKey(bytes: Uint8Array, end: number): number {
+  let bits = 0
+  for (let count = 1; count <= 4; count++) {
+    const byte = bytes[end - count]
+    if (byte === undefined) return ((count - 1) << 24) | bits
+    if ((byte & 0xc0) !== 0x80) {
+      if (leadLength(byte) !== count) return -1
+      return bits | (leadBits(byte, count) << (6 * (count - 1)))
+    }
+    bits |= (byte & 0x3f) << (6 * (count - 1))
+  }
+  return -1
+}
+
+/** Key of the character that starts at `start`: its code point, or its length, and number and bits of its first bytes. */
+function startKey(bytes: Uint8Array, start: number): number {
+  const lead = bytes[start] as number
+  const length = leadLength(lead)
+  if (length === 0) return -1
+  let bits = leadBits(lead, length)
+  for (let count = 1; count < length; count++) {
+    const byte = bytes[start + count]
+    if (byte === undefined) return ((4 * length + count) << 24) | bits
+    if ((byte & 0xc0) !== 0x80) return -1
+    bits = (bits << 6) | (byte & 0x3f)
+  }
+  return bits
+}
+
+function leadLength(byte: number): number {
+  if (byte < 0x80) return 1
+  if (byte < 0xc0) return 0
+  return byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : byte < 0xf8 ? 4 : 0
+}
+
+function leadBits(byte: number, length: number): number {
+  return length === 1 ? byte : byte & (0x7f >> length)
+}
+
+function utf8Length(codePoint: number): number {
+  return codePoint < 0x80 ? 1 : codePoint < 0x800 ? 2 : codePoint < 0x10000 ? 3 : 4
+}
+
+function* textTokens({ vocab }: BpeModel): Generator<readonly [string, number]> {
+  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+  for (const [token, id] of vocab) {
+    const bytes = tokenBytes(token)
+    if (!bytes) continue
+    try {
+      yield [decoder.decode(bytes), id]
+    } catch {
+      // Half a character: no piece of text is that.
+    }
+  }
+}
+
+/** For vocabularies without a token for each byte: the bytes' characters, encoded as characters with unknown ones. */
+function createIncompleteEncoder(model: BpeModel, buffers: EncodingBuffers): PieceEncoder {
+  const inner = createBuffers()
+  const encodeCharacters = createCharacterEncoder(model, inner)
+  return (start, end) => {
+    const text = Buffer.from(buffers.units.buffer, 2 * start, 2 * (end - start)).toString('utf16le')
+    const bytes = Buffer.from(text, 'utf8')
+    if (inner.units.length < bytes.length) inner.units = new Uint16Array(2 * bytes.length)
+    bytes.forEach((byte, i) => {
+      inner.units[i] = (byteCharacters[byte] as string).charCodeAt(0)
+    })
+    inner.length = 0
+    encodeCharacters(0, bytes.length)
+    reserveIds(buffers, inner.length)
+    buffers.ids.set(inner.ids.subarray(0, inner.length), buffers.length)
+    buffers.length += inner.length
+  }
+}

@@ -1,0 +1,52 @@
+/** The merges of a BPE model, looked up by the two ids that meet. */
+export interface MergeTable {
+  /** Where the merge of `left` and `right` stands in `slots`, or -1 when there is none. */
+  find(left: number, right: number): number
+  /** Four numbers a merge: left, right, rank, id of the result. */
+  readonly slots: Int32Array
+}
+
+/** Offset of the rank in a slot: the lower, the earlier it is applied. */
+export const rankAt = 2
+/** Offset of the resulting id in a slot. */
+export const resultAt = 3
+
+/**
+ * Open addressing in one Int32Array, at most two thirds full: a probe touches one cache line and allocates nothing.
+ * Of two merges of the same pair the later one counts, as in Hugging Face tokenizers, which collect them in a map.
+ */
+export function createMergeTable(merges: { readonly count: number; readonly pairs: Int32Array }): MergeTable {
+  const { count, pairs } = merges
+  const capacity = 1 << Math.max(4, Math.ceil(Math.log2(count * 1.5 + 1)))
+  const mask = capacity - 1
+  const slots = new Int32Array(4 * capacity).fill(-1)
+  const probe = (left: number, right: number) => {
+    let slot = (Math.imul(left, 0x9e3779b1) ^ Math.imul(right, 0x85ebca6b)) >>> 0
+    slot = (slot ^ (slot >>> 15)) & mask
+    for (;;) {
+      const at = slot << 2
+      const found = slots[at] as number
+      if (found === -1 || (found === left && slots[at + 1] === right)) return at
+      slot = (slot + 1) & mask
+    }
+  }
+  for (let rank = 0; rank < count; rank++) {
+    const [left, right, result] = [
+      pairs[3 * rank] as number,
+      pairs[3 * rank + 1] as number,
+      pairs[3 * rank + 2] as number,
+    ]
+    const at = probe(left, right)
+    slots[at] = left
+    slots[at + 1] = right
+    slots[at + rankAt] = rank
+    slots[at + resultAt] = result
+  }
+  return {
+    slots,
+    find(left, right) {
+      const at = probe(left, right)
+      return slots[at] === -1 ? -1 : at
+    },
+  }
+}

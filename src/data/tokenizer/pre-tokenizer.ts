@@ -1,0 +1,66 @@
+import { UnsupportedError } from '../../errors.ts'
+import { byteLevelPattern, type Splitter, splitterFor } from './split-pattern.ts'
+
+/** How `tokenizer.json` cuts text into the pieces that are merged apart. */
+export type PreTokenizer =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'byteLevel'; readonly split?: Splitter | undefined; readonly addPrefixSpace: boolean }
+  | {
+      readonly kind: 'metaspace'
+      /** The code unit that stands for a space. */
+      readonly replacement: number
+      /** Which sections of the text, cut at added tokens, get one in front when they have none. */
+      readonly prepend: 'always' | 'first' | 'never'
+      /** Whether each replacement starts a new piece. */
+      readonly split: boolean
+    }
+
+interface Json {
+  readonly type?: unknown
+  readonly pretokenizers?: unknown
+  readonly pattern?: unknown
+  readonly behavior?: unknown
+  readonly invert?: unknown
+  readonly use_regex?: unknown
+  readonly add_prefix_space?: unknown
+  readonly prepend_scheme?: unknown
+  readonly replacement?: unknown
+  readonly split?: unknown
+}
+
+/** @throws UnsupportedError when it is of a form, or has a pattern, that this version does not know. */
+export function readPreTokenizer(preTokenizer: unknown): PreTokenizer {
+  if (preTokenizer === null || preTokenizer === undefined) return { kind: 'none' }
+  const steps = flatten(preTokenizer as Json)
+  const [first, second] = steps
+  const regex = (first?.pattern as { Regex?: unknown } | undefined)?.Regex
+  if (steps.length === 1 && first?.type === 'ByteLevel') {
+    const split = first.use_regex === false ? undefined : splitterFor(byteLevelPattern)
+    return { kind: 'byteLevel', split, addPrefixSpace: first.add_prefix_space !== false }
+  }
+  const isSplit = first?.type === 'Split' && first.behavior === 'Isolated' && first.invert === false
+  const isPlain = second?.type === 'ByteLevel' && second.use_regex === false && second.add_prefix_space === false
+  if (steps.length === 2 && isSplit && isPlain && typeof regex === 'string') {
+    return { kind: 'byteLevel', split: splitterFor(regex), addPrefixSpace: false }
+  }
+  const { replacement } = first ?? {}
+  if (
+    steps.length === 1 &&
+    first?.type === 'Metaspace' &&
+    typeof replacement === 'string' &&
+    replacement.length === 1
+  ) {
+    const prepend = first.add_prefix_space === false ? 'never' : (first.prepend_scheme ?? 'always')
+    if (prepend === 'always' || prepend === 'first' || prepend === 'never') {
+      return { kind: 'metaspace', replacement: replacement.charCodeAt(0), prepend, split: first.split !== false }
+    }
+  }
+  throw new UnsupportedError(
+    `tokenizer.json splits text with ${JSON.stringify(preTokenizer).slice(0, 400)}, which this version does not know.`,
+    { hint: 'Known are ByteLevel, a Split by a known pattern followed by ByteLevel, Metaspace, and none.' },
+  )
+}
+
+function flatten(json: Json): Json[] {
+  return json.type === 'Sequence' && Array.isArray(json.pretokenizers) ? json.pretokenizers.flatMap(flatten) : [json]
+}

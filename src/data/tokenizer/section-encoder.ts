@@ -1,0 +1,77 @@
+import type { BpeModel } from './bpe-model.ts'
+import { createByteLevelEncoder } from './byte-level.ts'
+import { createCharacterEncoder } from './character-level.ts'
+import type { EncodingBuffers } from './encoding-buffers.ts'
+import type { UnitReplacement } from './normalizer.ts'
+import type { PreTokenizer } from './pre-tokenizer.ts'
+
+/** Appends the ids of a section of text (what lies between added tokens) to the buffers' ids. */
+export type SectionEncoder = (section: { readonly text: string; readonly isStart: boolean }) => void
+
+/** Copies each section once into UTF-16 code units, cuts it into pieces and encodes those. */
+export function createSectionEncoder(
+  {
+    model,
+    preTokenizer,
+    replace,
+  }: { model: BpeModel; preTokenizer: PreTokenizer; replace: UnitReplacement | undefined },
+  buffers: EncodingBuffers,
+): SectionEncoder {
+  const encodePiece =
+    preTokenizer.kind === 'byteLevel' ? createByteLevelEncoder(model, buffers) : createCharacterEncoder(model, buffers)
+  const load = createLoader(buffers)
+  const loadNormalized = (text: string) => {
+    const end = load(text)
+    if (replace) replaceUnits(buffers.units, end, replace)
+    return end
+  }
+  switch (preTokenizer.kind) {
+    case 'none':
+      return ({ text }) => encodePiece(0, loadNormalized(text))
+    case 'byteLevel': {
+      const { split, addPrefixSpace } = preTokenizer
+      return ({ text }) => {
+        const end = loadNormalized(addPrefixSpace && !text.startsWith(' ') ? ` ${text}` : text)
+        if (!split) return encodePiece(0, end)
+        for (let start = 0; start < end; ) {
+          const stop = split(buffers.units, start, end)
+          encodePiece(start, stop)
+          start = stop
+        }
+      }
+    }
+    case 'metaspace': {
+      const { replacement, prepend, split } = preTokenizer
+      const mark = String.fromCharCode(replacement)
+      return ({ text, isStart }) => {
+        const wanted = prepend === 'always' || (prepend === 'first' && isStart)
+        const end = loadNormalized(wanted && !text.startsWith(' ') && !text.startsWith(mark) ? mark + text : text)
+        replaceUnits(buffers.units, end, { from: 0x20, to: replacement })
+        if (!split) return encodePiece(0, end)
+        for (let start = 0; start < end; ) {
+          let stop = start + 1
+          while (stop < end && buffers.units[stop] !== replacement) stop++
+          encodePiece(start, stop)
+          start = stop
+        }
+      }
+    }
+  }
+}
+
+/** Copies text into the buffers' units, grown where they are too few; returns its length. */
+function createLoader(buffers: EncodingBuffers): (text: string) => number {
+  let view = Buffer.from(buffers.units.buffer)
+  return text => {
+    if (text.length > buffers.units.length) {
+      buffers.units = new Uint16Array(2 * text.length)
+      view = Buffer.from(buffers.units.buffer)
+    }
+    view.write(text, 'utf16le')
+    return text.length
+  }
+}
+
+function replaceUnits(units: Uint16Array, end: number, { from, to }: UnitReplacement): void {
+  for (let i = 0; i < end; i++) if (units[i] === from) units[i] = to
+}
