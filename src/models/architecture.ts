@@ -21,4 +21,11 @@ export interface Architecture {
   readonly tiedEmbeddings: boolean
   /** Query, key and value projections carry a bias. */
   readonly addQkvBias: boolean
+  /**
+   * RoPE scaling of long-context models (HF `rope_scaling` type: `llama3`, `yarn`, …); absent when there is none.
+   * Weights do not depend on it, attention does.
+   */
+  readonly ropeScaling?: string
+  /** Width of the attention window in tokens (HF `sliding_window`); absent when attention is full. */
+  readonly slidingWindow?: number
 }
