@@ -1,0 +1,80 @@
+import { FormatError, InputError } from '../errors.ts'
+import type { PickleTensor } from '../formats/pickle-value.ts'
+import { dtypeBytes, type TensorInfo, type TensorSource } from '../formats/tensor.ts'
+import type { TorchFile } from '../formats/torch-file.ts'
+import type { StageWeight } from './stage-weights.ts'
+import type { Rectangle } from './weight-plan.ts'
+
+/** A weight and its tensor on every tensor-parallel rank. */
+export interface ShardedWeight {
+  readonly weight: StageWeight
+  readonly shards: readonly { readonly file: TorchFile; readonly tensor: PickleTensor }[]
+}
+
+interface Piece extends Rectangle {
+  readonly file: TorchFile
+  readonly shard: PickleTensor
+}
+
+/** The Hugging Face tensors of sharded weights: rows are gathered from the shards when they are read, padding never. */
+export function shardSource(weights: readonly ShardedWeight[], close: () => Promise<void>): TensorSource {
+  const tensors = new Map<string, TensorInfo>()
+  const pieces = new Map<string, Piece[]>()
+  for (const { weight, shards } of weights) {
+    const { parts, rule, shards: plans } = weight.plan
+    const { dtype } = shards[0]!.tensor
+    const other = shards.find(shard => shard.tensor.dtype !== dtype)
+    if (other !== undefined) {
+      const expected = `'${weight.key}' to be ${dtype}, as on rank 0`
+      throw new FormatError({ file: other.file.path, expected, found: other.tensor.dtype })
+    }
+    for (const { name, shape } of parts) {
+      tensors.set(name, { name, dtype, shape })
+      pieces.set(name, [])
+    }
+    for (const [rank, plan] of plans.entries()) {
+      if (rank > 0 && rule.split === 'replicated') break
+      for (const rectangle of plan.rectangles) {
+        if (rectangle.copies !== undefined) continue
+        pieces.get(rectangle.tensor)!.push({ ...rectangle, file: shards[rank]!.file, shard: shards[rank]!.tensor })
+      }
+    }
+  }
+  return { tensors, close, readRows: rowReader(tensors, pieces) }
+}
+
+function rowReader(
+  tensors: ReadonlyMap<string, TensorInfo>,
+  pieces: ReadonlyMap<string, readonly Piece[]>,
+): TensorSource['readRows'] {
+  let out = new Uint8Array(0)
+  let scratch = new Uint8Array(0)
+  return async (name, start, end) => {
+    const info = tensors.get(name)
+    if (info === undefined) throw new InputError(`The checkpoint has no tensor '${name}'.`)
+    if (!(0 <= start && start <= end && end <= info.shape[0]!)) {
+      throw new InputError(`'${name}' has rows 0 to ${info.shape[0]}, not ${start} to ${end}.`)
+    }
+    const size = dtypeBytes[info.dtype]
+    const rowBytes = (info.shape[1] ?? 1) * size
+    const length = (end - start) * rowBytes
+    if (out.length < length) out = new Uint8Array(length)
+    for (const { file, shard, row, rows, column, columns, shardRow } of pieces.get(name)!) {
+      const from = Math.max(start, row)
+      const to = Math.min(end, row + rows)
+      if (from >= to) continue
+      const range = { start: shardRow + from - row, end: shardRow + to - row }
+      const pieceBytes = columns * size
+      if (pieceBytes === rowBytes) {
+        await file.readRows(shard, range, out.subarray((from - start) * rowBytes, (to - start) * rowBytes))
+        continue
+      }
+      if (scratch.length < (to - from) * pieceBytes) scratch = new Uint8Array((to - from) * pieceBytes)
+      await file.readRows(shard, range, scratch)
+      for (let i = 0; i < to - from; i++) {
+        out.set(scratch.subarray(i * pieceBytes, (i + 1) * pieceBytes), (from - start + i) * rowBytes + column * size)
+      }
+    }
+    return out.subarray(0, length)
+  }
+}

@@ -1,0 +1,181 @@
+import { copyFile, mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { FormatError, InputError } from '../errors.ts'
+import { appearWhole, flush } from '../formats/atomic-file.ts'
+import { convertFloats, type FloatDtype } from '../formats/float-dtype.ts'
+import { torchNames } from '../formats/pickle.ts'
+import { createSafetensors } from '../formats/safetensors-writer.ts'
+import { type Dtype, dtypeBytes, type TensorInfo, type TensorSource } from '../formats/tensor.ts'
+import type { Architecture } from '../models/architecture.ts'
+import { architectureFromConfig } from '../models/config.ts'
+import { blockBytes, type CopyOptions, checkCancelled } from './block-copy.ts'
+import { hfTensors } from './open-hf-model.ts'
+
+export interface WriteHfOptions extends CopyOptions {
+  /** The weights under Hugging Face names. Not closed. */
+  readonly source: TensorSource
+  readonly architecture: Architecture
+  /** Hugging Face folder whose configuration, tokenizer and code files are taken over. */
+  readonly like: string
+  /** Type to store; default as in the source, tensor by tensor. */
+  readonly dtype?: FloatDtype | undefined
+  /** Largest shard; default 5 GB (5 · 10⁹), the default of transformers 4. A larger tensor gets a shard of its own. */
+  readonly maxShardBytes?: number | undefined
+}
+
+/** What is taken over from `like`: configuration, tokenizer and code, never weights. */
+const companions =
+  /^(config|generation_config|tokenizer.*|special_tokens_map|added_tokens|vocab|chat_template|preprocessor_config)\.(json|jinja|model|txt)$|^merges\.txt$|^.+\.(tiktoken|py|jinja|model)$|^LICENSE.*$/
+
+/**
+ * Writes a complete Hugging Face folder: safetensors weights (shards and an index when more than `maxShardBytes`),
+ * and the files of `like` around them. `config.json` is copied as it is unless the stored type differs from it. The
+ * folder appears whole or not at all, flushed to the disk. Memory: about 4 MiB.
+ *
+ * @throws InputError when `dir` holds something already, or when source, architecture and `like` do not describe the
+ * same model; CancelledError, leaving nothing.
+ */
+export async function writeHfModel(dir: string, options: WriteHfOptions): Promise<void> {
+  const { like, architecture, signal } = options
+  const tensors = storedTensors(options)
+  const main = tensors.values().next().value!.dtype
+  const config = await configFor(like, { architecture, dtype: main })
+  await mkdir(dirname(dir), { recursive: true })
+  await rmdir(dir).catch(error => {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') return
+    throw new InputError(`${dir} exists and is not an empty folder; a model is written to a new one.`, { cause: error })
+  })
+  const totalBytes = [...tensors.values()].reduce((sum, tensor) => sum + byteLength(tensor), 0)
+  let doneBytes = 0
+  const advance = (bytes: number): void => {
+    doneBytes += bytes
+    options.onProgress?.(doneBytes, totalBytes)
+  }
+  await appearWhole(dir, async folder => {
+    await mkdir(folder)
+    const shards = shareOut(tensors, options.maxShardBytes ?? 5e9)
+    for (const shard of shards) await writeShard(join(folder, shard.file), shard.tensors, { ...options, advance, dir })
+    if (shards.length > 1)
+      await writeFlushed(join(folder, 'model.safetensors.index.json'), indexText(shards, totalBytes))
+    for (const name of (await readdir(like)).filter(name => companions.test(name) && name !== 'config.json')) {
+      await copyFile(join(like, name), join(folder, name))
+      await flush(join(folder, name))
+    }
+    await writeFlushed(join(folder, 'config.json'), config)
+    checkCancelled(signal, `Writing the model ${dir}`)
+  })
+}
+
+interface Shard {
+  readonly file: string
+  readonly tensors: readonly TensorInfo[]
+}
+
+// In the order of the model, as PyTorch's state dict has it.
+function storedTensors(options: WriteHfOptions): ReadonlyMap<string, TensorInfo> {
+  const { source, dtype } = options
+  const tensors = new Map<string, TensorInfo>()
+  for (const [name, shape] of hfTensors(options.architecture)) {
+    const info = source.tensors.get(name)
+    if (info === undefined) throw new InputError(`The source has no tensor '${name}'.`)
+    if (`${info.shape}` !== `${shape}`) {
+      throw new InputError(`Tensor '${name}' has shape [${info.shape}]; the architecture asks for [${shape}].`)
+    }
+    tensors.set(name, { name, shape, dtype: dtype ?? info.dtype })
+  }
+  for (const name of source.tensors.keys()) {
+    if (!tensors.has(name))
+      throw new InputError(`Tensor '${name}' has no place in a Hugging Face model of this architecture.`)
+  }
+  return tensors
+}
+
+// transformers, split_torch_state_dict_into_shards: fill a shard until the next tensor does not fit.
+function shareOut(tensors: ReadonlyMap<string, TensorInfo>, maxBytes: number): readonly Shard[] {
+  const groups: TensorInfo[][] = []
+  let used = Number.POSITIVE_INFINITY
+  for (const tensor of tensors.values()) {
+    const bytes = byteLength(tensor)
+    if (used + bytes > maxBytes) {
+      groups.push([])
+      used = 0
+    }
+    groups.at(-1)!.push(tensor)
+    used += bytes
+  }
+  const number = (i: number): string => String(i).padStart(5, '0')
+  const fileName = (i: number): string =>
+    groups.length === 1 ? 'model.safetensors' : `model-${number(i + 1)}-of-${number(groups.length)}.safetensors`
+  return groups.map((group, i) => ({ file: fileName(i), tensors: group }))
+}
+
+async function writeShard(
+  path: string,
+  tensors: readonly TensorInfo[],
+  options: WriteHfOptions & { advance: (bytes: number) => void; dir: string },
+): Promise<void> {
+  const { source, signal, advance, dir } = options
+  const byName = new Map(tensors.map(tensor => [tensor.name, tensor]))
+  const writer = await createSafetensors(path, tensors, { metadata: { format: 'pt' } })
+  try {
+    let converted = new Uint8Array(0)
+    for (const name of writer.order) {
+      const { dtype, shape } = byName.get(name)!
+      const from = source.tensors.get(name)!.dtype
+      const step = Math.max(1, Math.floor(blockBytes / ((shape[1] ?? 1) * dtypeBytes[from])))
+      for (let row = 0; row < shape[0]!; row += step) {
+        checkCancelled(signal, `Writing the model ${dir}`)
+        const bytes = await source.readRows(name, row, Math.min(row + step, shape[0]!))
+        const length = (bytes.length / dtypeBytes[from]) * dtypeBytes[dtype]
+        if (from !== dtype && converted.length < length) converted = new Uint8Array(length)
+        await writer.write(from === dtype ? bytes : convertFloats(bytes, { from, to: dtype }, converted))
+        advance(length)
+      }
+    }
+    await writer.finish()
+  } catch (error) {
+    await writer.close().catch(() => undefined)
+    throw error
+  }
+}
+
+function indexText(shards: readonly Shard[], totalBytes: number): string {
+  const places = shards.flatMap(shard => shard.tensors.map(tensor => [tensor.name, shard.file] as const))
+  const map = Object.fromEntries(places.sort(([a], [b]) => (a < b ? -1 : 1)))
+  return `${JSON.stringify({ metadata: { total_size: totalBytes }, weight_map: map }, null, 2)}\n`
+}
+
+async function configFor(like: string, options: { architecture: Architecture; dtype: Dtype }): Promise<string> {
+  const file = join(like, 'config.json')
+  const text = await readFile(file, 'utf8').catch(cause => {
+    throw new FormatError({ file, expected: "a Hugging Face model's configuration", found: 'no such file', cause })
+  })
+  const config = JSON.parse(text) as Record<string, unknown>
+  const found = architectureFromConfig(config, { file })
+  for (const key of Object.keys(found) as (keyof Architecture)[]) {
+    const given = options.architecture[key]
+    if (weightKeys.has(key) && found[key] !== given)
+      throw new InputError(`The weights have ${key} ${given}, ${file} has ${found[key]}.`)
+  }
+  const name = torchNames[options.dtype].dtype
+  const keys = ['torch_dtype', 'dtype'].filter(key => key in config)
+  if (keys.length > 0 && keys.every(key => config[key] === name)) return text
+  for (const key of keys.length > 0 ? keys : ['torch_dtype']) config[key] = name
+  return `${JSON.stringify(config, null, 2)}\n`
+}
+
+// What the shapes and names of the tensors depend on.
+const weightKeys: ReadonlySet<keyof Architecture> = new Set([
+  ...(['numLayers', 'hiddenSize', 'ffnHiddenSize', 'numAttentionHeads', 'numQueryGroups', 'kvChannels'] as const),
+  ...(['vocabSize', 'tiedEmbeddings', 'addQkvBias'] as const),
+])
+
+async function writeFlushed(path: string, text: string): Promise<void> {
+  await writeFile(path, text)
+  await flush(path)
+}
+
+function byteLength({ dtype, shape }: TensorInfo): number {
+  return shape.reduce((a, b) => a * b, dtypeBytes[dtype])
+}
