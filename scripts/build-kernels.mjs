@@ -7,8 +7,16 @@ import asc from 'assemblyscript/asc'
 const folder = fileURLToPath(new URL('../src/trainer/kernels/', import.meta.url))
 const check = process.argv.includes('--check')
 const builds = [
-  { name: 'simd', features: 'simd,threads,bulk-memory', doc: 'never fuses multiply and add: the same bits on every processor' },
-  { name: 'fma', features: 'simd,threads,bulk-memory,relaxed-simd', doc: 'fuses multiply and add where the processor can' },
+  {
+    name: 'simd',
+    features: 'simd,threads,bulk-memory',
+    doc: 'never fuses multiply and add: the same bits on every processor',
+  },
+  {
+    name: 'fma',
+    features: 'simd,threads,bulk-memory,relaxed-simd',
+    doc: 'fuses multiply and add where the processor can',
+  },
 ]
 
 for (const { name, features, doc } of builds) {
@@ -28,10 +36,26 @@ async function compile(features) {
   const { error, stderr } = await asc.main(
     [
       `${folder}assembly/index.ts`,
-      ...['--outFile', 'kernels.wasm', '--runtime', 'stub', '--noAssert', '-O3', '--enable', features, '--use', 'abort='],
+      ...[
+        '--outFile',
+        'kernels.wasm',
+        '--runtime',
+        'stub',
+        '--noAssert',
+        '-O3',
+        '--enable',
+        features,
+        '--use',
+        'abort=',
+      ],
       ...['--importMemory', '--sharedMemory', '--initialMemory', '1', '--maximumMemory', '65536'],
     ],
-    { writeFile: (_, contents) => void (binary = contents), reportDiagnostic: message => console.error(String(message)) },
+    {
+      writeFile: (_, contents) => {
+        binary = contents
+      },
+      reportDiagnostic: message => console.error(String(message)),
+    },
   )
   if (error) throw new Error(`${error.message}\n${stderr.toString()}`)
   return Buffer.from(binary).toString('base64')

@@ -1,4 +1,12 @@
+import { InputError, UnsupportedError } from '../errors.ts'
 import type { Architecture } from '../models/architecture.ts'
+import { planArena, type Sizes } from './arena.ts'
+import { compileKernels, instantiateKernels } from './kernels/load.ts'
+import { requireMemory } from './memory-estimate.ts'
+import type { Slot } from './parameters.ts'
+import { startPool } from './pool.ts'
+import { places } from './rank.ts'
+import { settleThreads } from './threads.ts'
 
 /** Adapters of a LoRA run, on Megatron's fused linears: y = x·Wᵀ + (alpha / r)·(x·Aᵀ)·Bᵀ. */
 export interface LoraOptions {
@@ -85,4 +93,117 @@ export interface Engine {
  * Starts the workers of an engine for one model and batch shape.
  * @throws InputError on impossible options, LayoutError when the memory does not fit (the message says what to try).
  */
-export declare function createEngine(options: EngineOptions): Promise<Engine>
+export async function createEngine(options: EngineOptions): Promise<Engine> {
+  checkOptions(options)
+  const arena = planArena(options, settleThreads(options))
+  requireMemory(arena, process.availableMemory())
+  const module = compileKernels(options.numerics ?? 'reproducible')
+  const pages = Math.ceil(arena.bytes / 65_536)
+  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true })
+  const { sizes } = arena
+  instantiateKernels(module, memory).ropeTables(
+    arena.cos,
+    arena.sin,
+    sizes.positions,
+    sizes.headDim / 2,
+    sizes.rotaryBase,
+  )
+  const parameters = arena.weights.slots.map(slot => parameterAt(memory, slot, arena.weights.stride))
+  for (const { name, weight } of parameters) if (name.endsWith('norm.weight')) weight.fill(1)
+  const pool = startPool(arena, { module, memory })
+  const numbers = new Float64Array(memory.buffer, arena.numbers, Object.keys(places).length)
+  const tokenWords = new Int32Array(memory.buffer, arena.tokens, sizes.tokens)
+  const labelWords = new Int32Array(memory.buffer, arena.labels, sizes.tokens)
+  const losses = new Float64Array(memory.buffer, arena.losses, sizes.tokens)
+  const load = (tokens: Int32Array, labels: Int32Array) => {
+    const count = checkBatch({ tokens, labels }, sizes)
+    tokenWords.set(tokens)
+    labelWords.set(labels)
+    return count
+  }
+  return {
+    parameters,
+    memoryBytes: pages * 65_536,
+    async accumulate(tokens, labels, { scale = 1 } = {}) {
+      if (!(scale > 0 && scale < Infinity)) throw new InputError(`scale is ${scale}; it must be above 0 and finite.`)
+      const count = load(tokens, labels)
+      if (count === 0) return { loss: 0, count }
+      numbers[places.lossScale] = scale / count
+      await pool.run('accumulate')
+      return { loss: losses.reduce((a, b) => a + b, 0) / count, count }
+    },
+    async evaluate(tokens, labels) {
+      const count = load(tokens, labels)
+      if (count === 0) return { loss: 0, count }
+      await pool.run('evaluate')
+      return { loss: losses.reduce((a, b) => a + b, 0), count }
+    },
+    async update(values) {
+      for (const [name, value] of Object.entries(values)) numbers[places[name as keyof UpdateOptions]] = value
+      await pool.run('update')
+      const gradNorm = numbers[places.gradNorm]!
+      return { gradNorm, skipped: !Number.isFinite(gradNorm) }
+    },
+    close: pool.close,
+  }
+}
+
+function parameterAt({ buffer }: WebAssembly.Memory, { address, ...slot }: Slot, stride: number): Parameter {
+  const length = slot.shape.reduce((a, b) => a * b, 1)
+  const view = (copies: number) => new Float32Array(buffer, address + copies * stride, length)
+  if (!slot.trainable) return { ...slot, weight: view(0) }
+  return { ...slot, weight: view(0), gradient: view(1), firstMoment: view(2), secondMoment: view(3) }
+}
+
+/** Number of counted labels. */
+function checkBatch(batch: { tokens: Int32Array; labels: Int32Array }, sizes: Sizes): number {
+  const { batch: rows, positions, vocab } = sizes
+  for (const [name, ids] of Object.entries(batch)) {
+    const lowest = name === 'labels' ? ignored : 0
+    if (ids.length !== sizes.tokens) {
+      const expected = `microBatchSize · seqLength = ${rows} · ${positions} = ${sizes.tokens}`
+      throw new InputError(`${name} has ${ids.length} ids; ${expected} are expected.`)
+    }
+    const wrong = ids.findIndex(id => id >= vocab || (id < 0 && id !== lowest))
+    if (wrong < 0) continue
+    throw new InputError(`${name}[${wrong}] is ${ids[wrong]}; the vocabulary has ${vocab} ids, from 0 on.`, {
+      hint: "Was the data tokenised with this model's tokenizer?",
+    })
+  }
+  return batch.labels.reduce((count, id) => (id === ignored ? count : count + 1), 0)
+}
+
+/** The label that is not counted, as in PyTorch. */
+const ignored = -100
+
+function checkOptions(options: EngineOptions): void {
+  const { architecture: a } = options
+  if (!families.includes(a.family)) {
+    throw new UnsupportedError(
+      `The embedded trainer does not know the family ${a.family}, only ${families.join(', ')}.`,
+    )
+  }
+  const counts = {
+    ...{ seqLength: options.seqLength, microBatchSize: options.microBatchSize, threads: settleThreads(options) },
+    ...{ numLayers: a.numLayers, hiddenSize: a.hiddenSize, ffnHiddenSize: a.ffnHiddenSize, vocabSize: a.vocabSize },
+    ...{ numAttentionHeads: a.numAttentionHeads, numQueryGroups: a.numQueryGroups, kvChannels: a.kvChannels },
+    ...(options.lora && { 'lora.r': options.lora.r }),
+  }
+  for (const [name, value] of Object.entries(counts)) {
+    if (!Number.isSafeInteger(value) || value < 1)
+      throw new InputError(`${name} is ${value}; it must be a whole number above 0.`)
+  }
+  if (a.numAttentionHeads % a.numQueryGroups !== 0) {
+    throw new InputError(
+      `numAttentionHeads ${a.numAttentionHeads} is not a multiple of numQueryGroups ${a.numQueryGroups}.`,
+    )
+  }
+  if (a.kvChannels % 2 !== 0)
+    throw new InputError(`kvChannels is ${a.kvChannels}; rotary embedding needs an even number.`)
+  if (options.lora && new Set(options.lora.targets).size !== options.lora.targets.length) {
+    throw new InputError(`lora.targets names one twice: ${options.lora.targets.join(', ')}.`)
+  }
+}
+
+/** Llama's mathematics under different weight names. Others differ: ALiBi, partial rotary embedding, extra norms. */
+const families: readonly string[] = ['llama', 'qwen2', 'mistral']

@@ -3,7 +3,7 @@ export { addBias, embed, embedBackward, sumRows, swiglu, swigluBackward } from '
 export { gemm } from './gemm'
 export { crossEntropy } from './loss'
 export { rmsNorm, rmsNormBackward, rmsNormWeightBackward } from './norm'
-export { adamw, sumSquares, zero } from './optimizer'
+export { adamw, copy, sumSquares, zero } from './optimizer'
 export { rope, ropeBackward, ropeTables } from './rope'
 
 /** First byte after the compiler's own tables (of log, sin, …), which must not be overwritten. */

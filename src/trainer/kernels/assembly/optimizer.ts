@@ -20,15 +20,15 @@ export function sumSquares(x: usize, n: i32): f64 {
 
 /**
  * One AdamW update as `torch.optim.AdamW` does it, with gradients times `clip`; leaves the gradients zero.
- * correction1 = 1 − beta1^step, correction2 = 1 − beta2^step.
+ * The powers for the bias correction are taken here so that they do not depend on the host.
  */
 export function adamw(
   w: usize, g: usize, m: usize, v: usize, n: i32, clip: f32,
-  learningRate: f64, beta1: f64, beta2: f64, epsilon: f64, weightDecay: f64, correction1: f64, correction2: f64,
+  learningRate: f64, beta1: f64, beta2: f64, epsilon: f64, weightDecay: f64, step: f64,
 ): void {
   const keep = <f32>(1 - learningRate * weightDecay)
-  const rate = <f32>(learningRate / correction1)
-  const root = <f32>(1 / NativeMath.sqrt(correction2))
+  const rate = <f32>(learningRate / (1 - NativeMath.pow(beta1, step)))
+  const root = <f32>(1 / NativeMath.sqrt(1 - NativeMath.pow(beta2, step)))
   const b1 = <f32>beta1, c1 = <f32>(1 - beta1), b2 = <f32>beta2, c2 = <f32>(1 - beta2), tiny = <f32>epsilon
   const bytes = <usize>n << 2
   const whole = <usize>(n & ~3) << 2
@@ -58,4 +58,8 @@ export function adamw(
 
 export function zero(x: usize, n: i32): void {
   memory.fill(x, 0, <usize>n << 2)
+}
+
+export function copy(to: usize, from: usize, n: i32): void {
+  memory.copy(to, from, <usize>n << 2)
 }

@@ -1,0 +1,7 @@
+import { availableParallelism } from 'node:os'
+import type { EngineOptions } from './engine.ts'
+
+/** Threads of an engine when its options leave them open: at most 4, because small models gain little from more. */
+export function settleThreads({ threads }: EngineOptions): number {
+  return threads ?? Math.min(4, availableParallelism())
+}
