@@ -102,7 +102,15 @@ export async function writeResumeState(
  */
 export async function readResumeState(
   path: string,
-  { parameters, definition }: { readonly parameters: readonly Parameter[]; readonly definition: RunDefinition },
+  {
+    parameters,
+    definition,
+    signal,
+  }: {
+    readonly parameters: readonly Parameter[]
+    readonly definition: RunDefinition
+    readonly signal?: AbortSignal | undefined
+  },
 ): Promise<RunPosition> {
   const file = await openSafetensors(path)
   try {
@@ -113,7 +121,7 @@ export async function readResumeState(
         throw new FormatError({ file: path, expected: `a whole number as ${field}`, found: String(position[field]) })
       }
     }
-    await loadValues(file, stateValues(parameters), { from: path })
+    await loadValues(file, stateValues(parameters), { from: path, signal })
     return position as unknown as RunPosition
   } finally {
     await file.close()
