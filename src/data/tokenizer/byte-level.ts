@@ -14,7 +14,7 @@ export function createByteLevelEncoder(model: BpeModel, buffers: EncodingBuffers
   if (byteIds.includes(-1)) return createIncompleteEncoder(model, buffers)
 
   const merge = createMerge(createMergeTable(model.merges))
-  const mayMeet = characterAdjacency(model)
+  const mayMeet = byteAdjacency(model)
   const pieces = createWordCache(buffers)
   // A part of a piece must not be taken for a whole token where the model says so of pieces only.
   const parts = model.ignoreMerges ? createWordCache(buffers) : pieces
@@ -90,7 +90,7 @@ export function createByteLevelEncoder(model: BpeModel, buffers: EncodingBuffers
  * Whether any token holds the end of one character next to the start of another. Byte-level tokens begin and end
  * within characters, so the end may be the last 1 to 3 bytes, and the start the first 1 to 3.
  */
-function characterAdjacency({ vocab }: BpeModel): (left: number, right: number) => boolean {
+function byteAdjacency({ vocab }: BpeModel): (left: number, right: number) => boolean {
   const adjacency = createAdjacency()
   for (const token of vocab.keys()) {
     const bytes = tokenBytes(token)

@@ -1,5 +1,5 @@
 import { FormatError } from '../../errors.ts'
-import { createAdjacency } from './adjacency.ts'
+import { characterAdjacency } from './adjacency.ts'
 import type { BpeModel } from './bpe-model.ts'
 import { type EncodingBuffers, type PieceEncoder, pairAt, reserveIds } from './encoding-buffers.ts'
 import { createMerge } from './merge.ts'
@@ -12,7 +12,7 @@ export function createCharacterEncoder(model: BpeModel, buffers: EncodingBuffers
   const idOf = characterIds(model)
   const bytesOf = byteTokens(model)
   const parts = createWordCache(buffers)
-  const mayMeet = characterAdjacency(model)
+  const mayMeet = characterAdjacency(model.vocab.keys())
   // A character without a token can be cut off only if what it becomes never merges and never joins its neighbour.
   const areUnknownApart = bytesOf.isComplete && !bytesOf.areMerged
   const unkId = model.unkToken === undefined ? undefined : model.vocab.get(model.unkToken)
@@ -121,17 +121,4 @@ function byteTokens({ vocab, merges, byteFallback }: BpeModel) {
       return ids.includes(undefined) ? undefined : (ids as number[])
     },
   }
-}
-
-function characterAdjacency({ vocab }: BpeModel): (left: number, right: number) => boolean {
-  const adjacency = createAdjacency()
-  for (const token of vocab.keys()) {
-    let previous = -1
-    for (const character of token) {
-      const codePoint = character.codePointAt(0) as number
-      if (previous >= 0) adjacency.add(previous, codePoint)
-      previous = codePoint
-    }
-  }
-  return adjacency.mayMeet
 }

@@ -3,7 +3,7 @@ import { hashUnits } from './token-table.ts'
 
 /** Ids of pieces of text that were encoded before, found by their code units: no string is made, nothing allocated. */
 export interface WordCache {
-  /** Appends the ids of the units from `start` to `end`; false when they are not known. */
+  /** Appends the ids of the units from `start` to `end` when they are known; false when they are not known. */
   recall(start: number, end: number): boolean
   /** Keeps the ids from `firstId` on for a piece that `recall` did not know. Long pieces are not kept. */
   keep(start: number, end: number, firstId: number): void
@@ -12,21 +12,19 @@ export interface WordCache {
 /** Longest piece that is kept, in code units: longer ones rarely come twice. */
 const longestKey = 48
 const slotCount = 1 << 18
-const keyUnits = 1 << 21
-const idCount = 1 << 20
+const poolUnits = 3 << 20
 
 /**
- * A cache of at most 14 MiB. When it is full it starts afresh, which is cheaper than choosing what to forget.
+ * A cache of at most 10 MiB. When it is full it starts afresh, which is cheaper than choosing what to forget.
  *
- * A slot is four numbers: hash, first unit of the key, its length and the number of ids, first id. Length 0 is empty.
+ * A slot is a hash, a place in the pool, and length of the key and number of ids; length 0 is empty. The pool holds
+ * each key with its ids right behind it, two units an id: what is compared and what is copied share a cache line.
  */
 export function createWordCache(buffers: EncodingBuffers): WordCache {
   const slots = new Int32Array(4 * slotCount)
-  const keys = new Uint16Array(keyUnits)
-  const kept = new Int32Array(idCount)
+  const pool = new Uint16Array(poolUnits)
   let entries = 0
-  let usedKeys = 0
-  let usedIds = 0
+  let used = 0
 
   /** Place of the slot that holds the piece, or of the empty one where it belongs. */
   const place = (units: Uint16Array, start: number, end: number) => {
@@ -42,7 +40,7 @@ export function createWordCache(buffers: EncodingBuffers): WordCache {
       if (slots[slot] === hash && meta >>> 16 === length) {
         const key = slots[slot + 1] as number
         let i = 0
-        while (i < length && keys[key + i] === units[start + i]) i++
+        while (i < length && pool[key + i] === units[start + i]) i++
         if (i === length) return slot
       }
       slot = (slot + 4) & (4 * slotCount - 1)
@@ -56,11 +54,15 @@ export function createWordCache(buffers: EncodingBuffers): WordCache {
       const meta = slots[slot + 2] as number
       if (meta === 0) return false
       const count = meta & 0xffff
-      const first = slots[slot + 3] as number
       if (buffers.length + count > buffers.ids.length) reserveIds(buffers, count)
       const { ids } = buffers
+      let from = (slots[slot + 1] as number) + end - start
       let at = buffers.length
-      for (let i = first; i < first + count; i++) ids[at++] = kept[i] as number
+      const stop = at + count
+      while (at < stop) {
+        ids[at++] = (pool[from] as number) | ((pool[from + 1] as number) << 16)
+        from += 2
+      }
       buffers.length = at
       return true
     },
@@ -68,18 +70,19 @@ export function createWordCache(buffers: EncodingBuffers): WordCache {
       const length = end - start
       const count = buffers.length - firstId
       if (length > longestKey) return
-      if (entries > slotCount / 2 || usedKeys + length > keyUnits || usedIds + count > idCount) {
+      if (entries > slotCount / 2 || used + length + 2 * count > poolUnits) {
         slots.fill(0)
-        entries = usedKeys = usedIds = 0
+        entries = used = 0
       }
       const slot = place(buffers.units, start, end)
-      for (let i = start; i < end; i++) keys[usedKeys + i - start] = buffers.units[i] as number
-      for (let i = 0; i < count; i++) kept[usedIds + i] = buffers.ids[firstId + i] as number
-      slots[slot + 1] = usedKeys
+      slots[slot + 1] = used
       slots[slot + 2] = (length << 16) | count
-      slots[slot + 3] = usedIds
-      usedKeys += length
-      usedIds += count
+      for (let i = start; i < end; i++) pool[used++] = buffers.units[i] as number
+      for (let i = firstId; i < buffers.length; i++) {
+        const id = buffers.ids[i] as number
+        pool[used++] = id
+        pool[used++] = id >>> 16
+      }
       entries++
     },
   }
