@@ -48,7 +48,7 @@ export function readCommandLine(argv: readonly string[]): FlagValues {
 
 /** Ties every value to its flag with `=`, so that negative numbers and lists are no guess. */
 function joinValues(argv: readonly string[]): string[] {
-  const joined: string[] = []
+  const given = new Map<string, readonly string[]>()
   for (let i = 0; i < argv.length; i++) {
     const word = argv[i] as string
     const [, name, equals] = /^--([^=]+)(=)?/s.exec(word) ?? []
@@ -61,19 +61,20 @@ function joinValues(argv: readonly string[]): string[] {
         hint: `Is --${nearest(name)} meant?`,
       })
     }
-    if (type === 'switch') {
-      if (equals) throw new InputError(`--${name} takes no value.`)
-      joined.push(word)
-    } else if (equals) {
-      joined.push(word)
-    } else {
-      const first = i + 1
-      while (i + 1 < argv.length && !argv[i + 1]?.startsWith('--') && (type === 'words' || i + 1 === first)) i++
-      if (i < first) throw new InputError(`--${name} needs ${type === 'words' ? 'at least one value' : 'a value'}.`)
-      joined.push(...argv.slice(first, i + 1).map(value => `--${name}=${value}`))
+    if (type === 'switch' && equals) throw new InputError(`--${name} takes no value.`)
+    if (type === 'switch' || equals) {
+      given.set(name, [word])
+      continue
     }
+    const first = i + 1
+    while (i + 1 < argv.length && !argv[i + 1]?.startsWith('--') && (type === 'words' || i + 1 === first)) i++
+    if (i < first) throw new InputError(`--${name} needs ${type === 'words' ? 'at least one value' : 'a value'}.`)
+    given.set(
+      name,
+      argv.slice(first, i + 1).map(value => `--${name}=${value}`),
+    )
   }
-  return joined
+  return [...given.values()].flat()
 }
 
 function typedValue(name: string, given: true | string | readonly string[]): Values[FlagType] {
