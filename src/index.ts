@@ -1,3 +1,5 @@
+export type { ArtifactFile } from './engine/artifact-files.ts'
+export { artifactFiles } from './engine/artifact-files.ts'
 export type { Placement } from './engine/placement.ts'
 export type { Plan, PlannedStep, PlanOptions } from './engine/plan.ts'
 export { plan } from './engine/plan.ts'
@@ -24,3 +26,21 @@ export { torchrun } from './flow/launch.ts'
 export type { In, Out, Ref, Target } from './flow/ref.ts'
 export type { CallOptions, JobBody, Step, StepContext, StepSpec } from './flow/step.ts'
 export { defineStep } from './flow/step.ts'
+export type { Parallel, ParallelLayout } from './layout/parallel-layout.ts'
+export { parallelLayout } from './layout/parallel-layout.ts'
+export type { TrainingIterationsOptions } from './layout/training-iterations.ts'
+export { trainingIterations } from './layout/training-iterations.ts'
+export {
+  Corpus,
+  corpus,
+  file,
+  HfModel,
+  hfModel,
+  MegatronCheckpoint,
+  MegatronDataset,
+  SourceFile,
+} from './steps/artifacts.ts'
+export { hfToMegatron } from './steps/hf-to-megatron.ts'
+export { megatronToHf } from './steps/megatron-to-hf.ts'
+export { preprocess } from './steps/preprocess.ts'
+export { TrainedCheckpoint, train } from './steps/train.ts'

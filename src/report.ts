@@ -1,0 +1,2 @@
+export type { ConsoleProgressOptions, Listenable } from './report/console-progress.ts'
+export { showProgress } from './report/console-progress.ts'

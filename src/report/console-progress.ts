@@ -1,0 +1,81 @@
+import type { SingleBar } from 'cli-progress'
+import type { EventOf, FlowEvent } from '../flow/event.ts'
+
+/** Anything whose events can be listened to: a run. */
+export interface Listenable {
+  on<E extends FlowEvent['type']>(type: E, listener: (event: EventOf<E>) => void): unknown
+}
+
+export interface ConsoleProgressOptions {
+  /** Default: standard error, so that standard output stays for results. */
+  readonly stream?: NodeJS.WriteStream
+}
+
+/**
+ * Shows on a console how a run goes: a bar for each step at work with its loss, and a line for each that has ended.
+ * Where the stream is no terminal (a log file, CI), lines only: about ten for each step that tells how far it is.
+ */
+export async function showProgress(run: Listenable, options: ConsoleProgressOptions = {}): Promise<void> {
+  const { stream = process.stderr } = options
+  const { default: progress } = await import('cli-progress')
+  const bars = stream.isTTY
+    ? new progress.MultiBar(
+        { format, stream, hideCursor: true, clearOnComplete: true },
+        progress.Presets.shades_classic,
+      )
+    : undefined
+  const atWork = new Map<string, StepView>()
+
+  const say = (line: string) => (bars ? bars.log(`${line}\n`) : stream.write(`${line}\n`))
+  const advance = (step: string, seen: Position) => {
+    const view = atWork.get(step)
+    if (!view || !(seen.total > 0)) return
+    if (bars) {
+      view.bar ??= bars.create(seen.total, 0, { step, note: '' })
+      view.bar.setTotal(seen.total)
+      view.bar.update(seen.done, { step, note: seen.note })
+    } else if (seen.done >= view.nextLine && Date.now() - view.since >= quietMs) {
+      view.nextLine = seen.done + seen.total / 10
+      say(`  ${step}  ${Math.floor((100 * seen.done) / seen.total)} %${seen.note ? `  ${seen.note}` : ''}`)
+    }
+  }
+  const finish = (step: string, line: string) => {
+    const bar = atWork.get(step)?.bar
+    if (bar) bars?.remove(bar)
+    atWork.delete(step)
+    say(line)
+  }
+
+  run.on('step.started', ({ step }) => atWork.set(step, { nextLine: 0, since: Date.now() }))
+  run.on('step.skipped', ({ step }) => say(`✓ ${step}  recorded`))
+  run.on('step.progress', ({ step, done, total }) => advance(step, { done, total: total ?? 0, note: '' }))
+  run.on('step.metrics', ({ step, values: { iteration, trainIters, loss } }) => {
+    if (iteration === undefined || trainIters === undefined) return
+    const note = loss === undefined ? '' : `loss ${loss.toFixed(3)}`
+    advance(step, { done: iteration, total: trainIters, note: `iteration ${iteration}/${trainIters}  ${note}` })
+  })
+  run.on('step.retrying', ({ step, error }) => finish(step, `↻ ${step}  ${error.message}`))
+  run.on('step.succeeded', ({ step, durationMs }) => finish(step, `✓ ${step}  ${(durationMs / 1000).toFixed(1)} s`))
+  run.on('step.failed', ({ step, error }) =>
+    finish(step, `✗ ${error.message.startsWith(step) ? '' : `${step}: `}${error.message}`),
+  )
+  run.on('run.finished', () => bars?.stop())
+}
+
+interface StepView {
+  bar?: SingleBar
+  /** Where the next line is due when there is no terminal. */
+  nextLine: number
+  readonly since: number
+}
+
+interface Position {
+  readonly done: number
+  readonly total: number
+  readonly note: string
+}
+
+/** A step that is done sooner has no lines on the way. */
+const quietMs = 1_000
+
+const format = '  {step} {bar} {percentage} %  {note}'

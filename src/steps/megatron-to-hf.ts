@@ -1,0 +1,43 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { openMegatronCheckpoint } from '../checkpoint/open-megatron.ts'
+import { writeHfModel } from '../checkpoint/write-hf-model.ts'
+import { defineStep } from '../flow/step.ts'
+import { HfModel, MegatronCheckpoint } from './artifacts.ts'
+import { storedDtype, WeightDtype } from './weight-dtype.ts'
+
+/**
+ * Puts Megatron shards together into a Hugging Face folder that can be loaded at once; LoRA adapters are merged.
+ *
+ * Runs in this process; memory does not grow with the model. Configuration and tokenizer come from `like`.
+ * @throws FormatError naming the rank or tensor that is missing or of another shape; InputError when `like` is
+ * another model.
+ */
+export const megatronToHf = defineStep({
+  name: 'megatronToHf',
+  version: 1,
+  input: z.object({
+    checkpoint: MegatronCheckpoint,
+    /** The model that the checkpoint was made from. */
+    like: HfModel,
+    /** Stored type; default: as in the checkpoint. */
+    dtype: WeightDtype.optional(),
+  }),
+  output: HfModel,
+}).run(async ({ checkpoint, like, dtype }, { workDir, signal, progress }) => {
+  const path = join(workDir, 'hf')
+  // A folder that an attempt finished without living to tell is whole, but nobody knows of what.
+  await rm(path, { recursive: true, force: true })
+  const { iteration, loraBase } = checkpoint
+  const source = await openMegatronCheckpoint(checkpoint.path, { iteration, base: loraBase?.path })
+  try {
+    await writeHfModel(path, {
+      ...{ source, architecture: source.architecture, like: like.path },
+      ...{ dtype: storedDtype(dtype), signal, onProgress: progress },
+    })
+  } finally {
+    await source.close()
+  }
+  return { kind: 'hf-model', path }
+})
