@@ -1,7 +1,7 @@
 import { PlanError } from '../errors.ts'
 import { local } from '../executors/local/local.ts'
+import type { Call } from '../flow/call.ts'
 import type { Executor } from '../flow/executor.ts'
-import type { Call } from '../flow/step.ts'
 
 /** Where jobs run: one executor for all, or by name of the call, then of the step, then `default`; else `local()`. */
 export type Placement = Executor | { readonly default?: Executor; readonly [step: string]: Executor | undefined }

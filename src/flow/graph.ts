@@ -1,6 +1,6 @@
 import { InputError } from '../errors.ts'
-import { backingOf, refsIn, replaceRefs } from './ref.ts'
-import type { Call } from './step.ts'
+import { backingOf, refsIn, replaceRefs } from './backing.ts'
+import type { Call } from './call.ts'
 
 /** Calls whose output `call` needs or that it must come after. */
 export function upstreamOf(call: Call): readonly Call[] {

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto'
 import type { z } from 'zod'
 import { InputError } from '../errors.ts'
 import { type Artifact, isArtifact } from './artifact.ts'
-import { backingOf, refsIn } from './ref.ts'
-import type { Call } from './step.ts'
+import { backingOf, refsIn } from './backing.ts'
+import type { Call } from './call.ts'
 
 /** Plain JSON, as it counts in a key. */
 export type Canonical =

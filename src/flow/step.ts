@@ -1,97 +1,14 @@
 import type { z } from 'zod'
 import { InputError, PlanError } from '../errors.ts'
+import { makeRef, refsIn } from './backing.ts'
+import type { Awaitable, CallOptions, JobBody, StepContext, StepDefinition, StepSpec } from './call.ts'
 import { callSite } from './call-site.ts'
-import type { Launch } from './launch.ts'
-import { type In, makeRef, type Ref, refsIn } from './ref.ts'
-
-type Awaitable<T> = T | Promise<T>
-
-/** What a running step may use; nothing else is there. */
-export interface StepContext {
-  /** A folder of this call's own, kept between attempts and across crashes; write outputs here. */
-  readonly workDir: string
-  /** Aborted when the run is cancelled, detached or out of time. */
-  readonly signal: AbortSignal
-  /** 1 for the first try. */
-  readonly attempt: number
-  /** Adds a line to the call's log. */
-  log(line: string): void
-  /** Says how far it is, in any unit; `total` may be left out when it is not known. */
-  progress(done: number, total?: number): void
-  /** Reports numbers by name: `{ loss: 2.31 }`. */
-  metrics(values: Readonly<Record<string, number>>): void
-}
-
-export interface StepSpec<I extends z.ZodObject, O extends z.ZodType> {
-  /** Default name of its calls and part of their keys: letters, digits, `.`, `_` and `-`. */
-  readonly name: string
-  /** Raise it when the meaning of the step changes: recorded results of other versions are not used. */
-  readonly version: number
-  readonly input: I
-  /** Small JSON; bytes live at the paths that it names. */
-  readonly output: O
-  /** Input fields that do not change the result (`workers`, `threads`) and so do not count in the key. */
-  readonly omitFromKey?: readonly (keyof z.input<I>)[]
-  /**
-   * Called at plan time with what is known of the input by then: literals with defaults applied, recorded outputs,
-   * and what upstream steps foretell. Throws when that cannot work; returns facts for the printed plan.
-   */
-  check?(known: Known<z.output<I>>): Awaitable<readonly string[]>
-  /** What follows of the output from the input alone, so that later calls can be checked before anything runs. */
-  foretell?(known: Known<z.output<I>>): Awaitable<Known<z.output<O>>>
-}
-
-/** A value of which only parts are known yet: any field, at any depth, may be absent. */
-export type Known<T> = T extends readonly unknown[]
-  ? T
-  : T extends object
-    ? { readonly [K in keyof T]?: Known<T[K]> | undefined }
-    : T
-
-export interface JobBody<I extends z.ZodObject, O extends z.ZodType> {
-  /** The command as data. Pure: it is also called to print the plan. */
-  launch(input: z.output<I>, context: Pick<StepContext, 'workDir'>): Launch
-  /** Numbers found in one line of output; undefined when the line holds none. */
-  metricsFrom?(line: string, input: z.output<I>): Readonly<Record<string, number>> | undefined
-  /** The output, from what the succeeded job left in `workDir`. */
-  collect(input: z.output<I>, context: StepContext): Awaitable<z.input<O>>
-}
-
-export interface CallOptions {
-  /** Name of this call in plan, events and logs; default: the step's name. Not part of the key. */
-  readonly name?: string
-  /** Extra tries after failures that may pass (lost node, network); default: 2 for a job, 0 for a function step. */
-  readonly retries?: number
-  /** Wait before the first extra try, in ms, doubled for each further one up to a minute; default 1,000. */
-  readonly retryDelayMs?: number
-  /** Time for one try, in ms; default: no limit. */
-  readonly timeoutMs?: number
-  /** Calls to wait for although no data comes from them. Not part of the key. */
-  readonly after?: readonly Ref<unknown>[]
-}
+import type { In, Ref } from './ref.ts'
 
 /** A step: calling it does nothing but return a ref to its future output. */
 export interface Step<I, T> {
   (input: In<I>, options?: CallOptions): Ref<T>
   readonly stepName: string
-}
-
-/** A step with its types forgotten, as the engine sees it. */
-export interface StepDefinition {
-  readonly spec: StepSpec<z.ZodObject, z.ZodType>
-  readonly body:
-    | { readonly kind: 'run'; run(input: unknown, context: StepContext): Awaitable<unknown> }
-    | ({ readonly kind: 'job' } & JobBody<z.ZodObject, z.ZodType>)
-}
-
-/** One use of a step in a graph. */
-export interface Call {
-  readonly step: StepDefinition
-  readonly name: string
-  readonly input: Readonly<Record<string, unknown>>
-  readonly options: CallOptions
-  /** `file:line` of the call in the user's code, where known. */
-  readonly at?: string
 }
 
 /**

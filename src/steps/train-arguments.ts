@@ -1,6 +1,6 @@
 import type { Word } from '../flow/launch.ts'
 import { programPath } from '../program-path.ts'
-import type { TrainInput } from './train.ts'
+import type { TrainInput } from './train-input.ts'
 
 /** The embedded trainer's command line, in Megatron's argument names. */
 export function trainArguments(

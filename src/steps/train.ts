@@ -4,11 +4,13 @@ import { z } from 'zod'
 import { parseIterationLine, parseValidationLine } from '../ascendspeed/iteration-line.ts'
 import { FormatError, LayoutError } from '../errors.ts'
 import { defineArtifact } from '../flow/artifact.ts'
-import { defineStep, type Known } from '../flow/step.ts'
+import type { Known } from '../flow/call.ts'
+import { defineStep } from '../flow/step.ts'
 import { checkModelLayout, parallelLayout } from '../layout/parallel-layout.ts'
 import { trainingIterations } from '../layout/training-iterations.ts'
-import { checkpointFacts, MegatronCheckpoint, MegatronDataset } from './artifacts.ts'
+import { checkpointFacts, type MegatronCheckpoint } from './artifacts.ts'
 import { trainArguments } from './train-arguments.ts'
+import { TrainInput } from './train-input.ts'
 
 /** What `train` gives: a checkpoint, with how the training went. */
 export interface TrainedCheckpoint extends MegatronCheckpoint {
@@ -29,70 +31,6 @@ export const TrainedCheckpoint: z.ZodType<TrainedCheckpoint, TrainedCheckpoint> 
     tokensPerSecond: z.number(),
   },
 )
-
-const size = z.number().int().positive()
-const share = z.number().min(0).max(1)
-
-const TrainInput = z.object({
-  data: MegatronDataset,
-  /** Data to measure on, never trained on. */
-  validation: MegatronDataset.optional(),
-  init: MegatronCheckpoint,
-  /** Layout of the training; default: the checkpoint's. */
-  parallel: z.strictObject({ tp: size.optional(), pp: size.optional() }).optional(),
-  nodes: size.default(1),
-  /** NPUs of each node, for the layout's arithmetic; default: as many as one model replica needs. */
-  devicesPerNode: size.optional(),
-  seqLength: size,
-  microBatchSize: size.default(1),
-  globalBatchSize: size,
-  /** Passes over the data; default 1. Iterations follow from what preprocessing kept. */
-  epochs: z.number().positive().optional(),
-  /** Iterations, instead of `epochs`. */
-  trainIters: size.optional(),
-  lr: z.number().positive(),
-  /** Default 0. */
-  minLr: z.number().min(0).default(0),
-  lrDecayStyle: z.enum(['cosine', 'linear', 'constant']).default('cosine'),
-  /** Share of the iterations that warm up; default 0.01, as in ModelLink's example scripts. */
-  lrWarmupFraction: share.default(0.01),
-  /** Defaults of these four: ModelLink's example scripts. */
-  weightDecay: z.number().min(0).default(0.1),
-  clipGrad: z.number().min(0).default(1),
-  adamBeta1: share.default(0.9),
-  adamBeta2: share.default(0.95),
-  /** Default 1234, Megatron's. */
-  seed: z
-    .number()
-    .int()
-    .min(0)
-    .max(2 ** 32 - 1)
-    .default(1234),
-  /** Stored type of the shards; default bf16. */
-  dtype: z.enum(['bf16', 'fp16', 'fp32']).default('bf16'),
-  /** Iterations between checkpoints; default: a tenth of all, at least 10. */
-  saveInterval: size.optional(),
-  logInterval: size.default(1),
-  /** Iterations between measurements on `validation`; default: only before the first and after the last. */
-  evalInterval: size.optional(),
-  /** Train adapters only. Targets are Megatron's fused linears; default all four, r 16, alpha 32. */
-  lora: z
-    .strictObject({
-      r: size.default(16),
-      alpha: z.number().positive().default(32),
-      targets: z
-        .array(z.enum(['linear_qkv', 'linear_proj', 'linear_fc1', 'linear_fc2']))
-        .min(1)
-        .default(['linear_qkv', 'linear_proj', 'linear_fc1', 'linear_fc2']),
-    })
-    .optional(),
-  /** `reproducible` (default) gives the same bits on every machine; `fast` may differ in the last place. */
-  numerics: z.enum(['reproducible', 'fast']).default('reproducible'),
-  /** Threads of the embedded trainer; results do not depend on it. Default: up to 4. */
-  threads: size.optional(),
-})
-
-export type TrainInput = z.output<typeof TrainInput>
 
 /**
  * Trains a model with the embedded CPU trainer, as a job that resumes at its last checkpoint.

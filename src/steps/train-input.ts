@@ -1,0 +1,66 @@
+import { z } from 'zod'
+import { MegatronCheckpoint, MegatronDataset } from './artifacts.ts'
+
+const size = z.number().int().positive()
+const share = z.number().min(0).max(1)
+
+export const TrainInput = z.object({
+  data: MegatronDataset,
+  /** Data to measure on, never trained on. */
+  validation: MegatronDataset.optional(),
+  init: MegatronCheckpoint,
+  /** Layout of the training; default: the checkpoint's. */
+  parallel: z.strictObject({ tp: size.optional(), pp: size.optional() }).optional(),
+  nodes: size.default(1),
+  /** NPUs of each node, for the layout's arithmetic; default: as many as one model replica needs. */
+  devicesPerNode: size.optional(),
+  seqLength: size,
+  microBatchSize: size.default(1),
+  globalBatchSize: size,
+  /** Passes over the data; default 1. Iterations follow from what preprocessing kept. */
+  epochs: z.number().positive().optional(),
+  /** Iterations, instead of `epochs`. */
+  trainIters: size.optional(),
+  lr: z.number().positive(),
+  /** Default 0. */
+  minLr: z.number().min(0).default(0),
+  lrDecayStyle: z.enum(['cosine', 'linear', 'constant']).default('cosine'),
+  /** Share of the iterations that warm up; default 0.01, as in ModelLink's example scripts. */
+  lrWarmupFraction: share.default(0.01),
+  /** Defaults of these four: ModelLink's example scripts. */
+  weightDecay: z.number().min(0).default(0.1),
+  clipGrad: z.number().min(0).default(1),
+  adamBeta1: share.default(0.9),
+  adamBeta2: share.default(0.95),
+  /** Default 1234, Megatron's. */
+  seed: z
+    .number()
+    .int()
+    .min(0)
+    .max(2 ** 32 - 1)
+    .default(1234),
+  /** Stored type of the shards; default bf16. */
+  dtype: z.enum(['bf16', 'fp16', 'fp32']).default('bf16'),
+  /** Iterations between checkpoints; default: a tenth of all, at least 10. */
+  saveInterval: size.optional(),
+  logInterval: size.default(1),
+  /** Iterations between measurements on `validation`; default: only before the first and after the last. */
+  evalInterval: size.optional(),
+  /** Train adapters only. Targets are Megatron's fused linears; default all four, r 16, alpha 32. */
+  lora: z
+    .strictObject({
+      r: size.default(16),
+      alpha: z.number().positive().default(32),
+      targets: z
+        .array(z.enum(['linear_qkv', 'linear_proj', 'linear_fc1', 'linear_fc2']))
+        .min(1)
+        .default(['linear_qkv', 'linear_proj', 'linear_fc1', 'linear_fc2']),
+    })
+    .optional(),
+  /** `reproducible` (default) gives the same bits on every machine; `fast` may differ in the last place. */
+  numerics: z.enum(['reproducible', 'fast']).default('reproducible'),
+  /** Threads of the embedded trainer; results do not depend on it. Default: up to 4. */
+  threads: size.optional(),
+})
+
+export type TrainInput = z.output<typeof TrainInput>
