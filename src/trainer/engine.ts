@@ -1,8 +1,8 @@
-import { InputError, UnsupportedError } from '../errors.ts'
+import { InputError, LayoutError, UnsupportedError } from '../errors.ts'
 import type { Architecture } from '../models/architecture.ts'
 import { planArena, type Sizes } from './arena.ts'
 import { compileKernels, instantiateKernels } from './kernels/load.ts'
-import { requireMemory } from './memory-estimate.ts'
+import { requireMemory, smallerModel } from './memory-estimate.ts'
 import type { Slot } from './parameters.ts'
 import { startPool } from './pool.ts'
 import { places } from './rank.ts'
@@ -99,7 +99,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   requireMemory(arena, process.availableMemory())
   const module = compileKernels(options.numerics ?? 'reproducible')
   const pages = Math.ceil(arena.bytes / 65_536)
-  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true })
+  const memory = allocate(pages)
   const { sizes } = arena
   instantiateKernels(module, memory).ropeTables(
     arena.cos,
@@ -115,36 +115,47 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const tokenWords = new Int32Array(memory.buffer, arena.tokens, sizes.tokens)
   const labelWords = new Int32Array(memory.buffer, arena.labels, sizes.tokens)
   const losses = new Float64Array(memory.buffer, arena.losses, sizes.tokens)
-  const load = (tokens: Int32Array, labels: Int32Array) => {
+  const run = async (command: 'accumulate' | 'evaluate', tokens: Int32Array, labels: Int32Array, scale = 1) => {
     const count = checkBatch({ tokens, labels }, sizes)
-    tokenWords.set(tokens)
-    labelWords.set(labels)
-    return count
+    if (count === 0) return { sum: 0, count }
+    await pool.run(command, () => {
+      tokenWords.set(tokens)
+      labelWords.set(labels)
+      numbers[places.lossScale] = scale / count
+    })
+    return { sum: losses.reduce((a, b) => a + b, 0), count }
   }
   return {
     parameters,
     memoryBytes: pages * 65_536,
     async accumulate(tokens, labels, { scale = 1 } = {}) {
       if (!(scale > 0 && scale < Infinity)) throw new InputError(`scale is ${scale}; it must be above 0 and finite.`)
-      const count = load(tokens, labels)
-      if (count === 0) return { loss: 0, count }
-      numbers[places.lossScale] = scale / count
-      await pool.run('accumulate')
-      return { loss: losses.reduce((a, b) => a + b, 0) / count, count }
+      const { sum, count } = await run('accumulate', tokens, labels, scale)
+      return { loss: count === 0 ? 0 : sum / count, count }
     },
     async evaluate(tokens, labels) {
-      const count = load(tokens, labels)
-      if (count === 0) return { loss: 0, count }
-      await pool.run('evaluate')
-      return { loss: losses.reduce((a, b) => a + b, 0), count }
+      const { sum, count } = await run('evaluate', tokens, labels)
+      return { loss: sum, count }
     },
     async update(values) {
-      for (const [name, value] of Object.entries(values)) numbers[places[name as keyof UpdateOptions]] = value
-      await pool.run('update')
+      await pool.run('update', () => {
+        for (const [name, value] of Object.entries(values)) numbers[places[name as keyof UpdateOptions]] = value
+      })
       const gradNorm = numbers[places.gradNorm]!
       return { gradNorm, skipped: !Number.isFinite(gradNorm) }
     },
     close: pool.close,
+  }
+}
+
+function allocate(pages: number): WebAssembly.Memory {
+  try {
+    return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true })
+  } catch (cause) {
+    const size = Math.ceil(pages / 16)
+    throw new LayoutError(`Training needs ${size} MiB of memory, which this process could not get.`, {
+      ...{ cause, hint: smallerModel },
+    })
   }
 }
 

@@ -9,6 +9,9 @@ export function estimateTrainerMemory(options: EngineOptions): { readonly bytes:
   return { bytes, parts }
 }
 
+/** What to try when the memory does not fit. */
+export const smallerModel = 'Try a smaller microBatchSize or seqLength, LoRA, or a smaller model.'
+
 /** WebAssembly's 32-bit addresses. */
 const largestMemory = 2 ** 32
 
@@ -20,7 +23,7 @@ export function requireMemory({ bytes, parts }: { bytes: number; parts: MemoryPa
     limit === largestMemory ? 'the embedded trainer can address 4 GiB' : `this machine has ${size(available)} left`
   const spent = Object.entries(parts).map(([part, value]) => `${part} ${size(value)}`)
   throw new LayoutError(`Training needs ${size(bytes)} (${spent.join(', ')}), but ${reason}.`, {
-    hint: 'Try a smaller microBatchSize or seqLength, LoRA, or a smaller model.',
+    hint: smallerModel,
   })
 }
 

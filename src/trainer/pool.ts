@@ -8,8 +8,11 @@ import { abort, type Command, controlBytes, issue } from './sync.ts'
 
 /** The worker threads of one engine. */
 export interface Pool {
-  /** Runs a command on all ranks. @throws JobError when one fails or dies, then and ever after. */
-  run(command: Command): Promise<void>
+  /**
+   * Runs a command on all ranks, after `prepare` has put its input into the memory.
+   * @throws InputError while another runs or after `close`; JobError when a rank fails or dies, then and ever after.
+   */
+  run(command: Command, prepare?: () => void): Promise<void>
   /** Ends the workers; a command still running is rejected. */
   close(): Promise<void>
   readonly workers: readonly Worker[]
@@ -47,9 +50,10 @@ export function startPool(
   })
   return {
     workers,
-    run(command) {
+    run(command, prepare) {
       if (failure) return Promise.reject(failure)
       if (running) return Promise.reject(new InputError('The trainer engine is busy: await one call before the next.'))
+      prepare?.()
       return new Promise((resolve, reject) => {
         running = { resolve, reject }
         for (const worker of workers) worker.ref()
