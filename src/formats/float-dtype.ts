@@ -79,7 +79,7 @@ function widenBits(half: number, from: 'BF16' | 'F16'): number {
   return sign | u32[0]!
 }
 
-// NaN becomes the quiet NaN that PyTorch stores (c10/util/BFloat16.h, round_to_nearest_even).
+// NaN becomes the quiet NaN of c10/util/BFloat16.h, round_to_nearest_even; PyTorch's vector code has other bits for it.
 function bf16Bits(bits: number): number {
   if ((bits & 0x7fffffff) > 0x7f800000) return 0x7fc0
   return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff
@@ -88,7 +88,7 @@ function bf16Bits(bits: number): number {
 function f16Bits(bits: number): number {
   const sign = (bits >>> 16) & 0x8000
   const magnitude = bits & 0x7fffffff
-  if (magnitude > 0x7f800000) return sign | 0x7e00
+  if (magnitude > 0x7f800000) return sign | 0x7e00 | ((magnitude >>> 13) & 0x3ff)
   if (magnitude >= 0x477ff000) return sign | 0x7c00
   if (magnitude >= 0x38800000) return sign | ((magnitude + 0xfff + ((magnitude >>> 13) & 1) - 0x38000000) >>> 13)
   // Below 2^-14 one step is 2^-24, the step of a float32 in [0.5, 1): adding 0.5 makes the FPU round there.

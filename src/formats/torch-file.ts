@@ -87,13 +87,13 @@ export async function checkTorchFile(path: string, options: { signal?: AbortSign
   }
 }
 
+// The folder that holds all records; files with a second one would mean different things to different readers.
 function rootOf(file: RandomAccessFile, entries: ReadonlyMap<string, ZipEntry>): string {
-  for (const name of entries.keys()) if (/^[^/]+\/data\.pkl$/.test(name)) return name.slice(0, -'/data.pkl'.length)
-  throw new FormatError({
-    file: file.path,
-    expected: "a record 'data.pkl' (a torch.save file)",
-    found: `${entries.size} other records`,
-  })
+  const roots = new Set([...entries.keys()].map(name => name.split('/')[0]!))
+  const [root] = roots
+  if (root !== undefined && roots.size === 1 && entries.has(`${root}/data.pkl`)) return root
+  const found = roots.size > 1 ? `the folders ${[...roots].slice(0, 3).join(', ')}` : `${entries.size} other records`
+  throw new FormatError({ file: file.path, expected: "one folder with a record 'data.pkl' (a torch.save file)", found })
 }
 
 function required(file: RandomAccessFile, entries: ReadonlyMap<string, ZipEntry>, name: string): ZipEntry {
@@ -148,7 +148,7 @@ function storageOf(
   return { type: 'storage', dtype: type.dtype, length, offset: entry.offset }
 }
 
-function readRows(
+async function readRows(
   file: RandomAccessFile,
   tensor: PickleTensor,
   rows: { start: number; end: number },

@@ -32,7 +32,7 @@ export function torchGlobal(module: string, name: string): PickleGlobal | undefi
   if (key === 'collections OrderedDict') return { kind: 'call', call: orderedDict }
   if (key === 'argparse Namespace') return { kind: 'call', call: () => ({ type: 'namespace', fields: new Map() }) }
   if (key === 'torch._utils _rebuild_tensor_v2') return { kind: 'call', call: rebuildTensor }
-  if (key === 'torch._utils _rebuild_parameter') return { kind: 'call', call: args => args[0]! }
+  if (key === 'torch._utils _rebuild_parameter') return { kind: 'call', call: args => args[0] ?? null }
   if (key === '_codecs encode') return { kind: 'call', call: encodeText }
   if (module === 'torch') {
     for (const [dtype, names] of dtypes) {
