@@ -29,7 +29,7 @@ export type ShardSink = (rank: number, bytes: Uint8Array) => Promise<void>
 export async function fillShards(
   plan: WeightPlan,
   source: TensorSource,
-  options: { dtype: Dtype; sink: ShardSink; checkpoint: () => void },
+  options: { dtype: Dtype; sink: ShardSink; throwIfCancelled: () => void },
 ): Promise<void> {
   const ranks = plan.shards.map((_, rank) => rank)
   const isShared = plan.rule.split === 'row' || plan.rule.split === 'replicated'
@@ -40,7 +40,7 @@ export async function fillShards(
       const width = shape[1] ?? 1
       const step = Math.max(1, Math.floor(blockBytes / (width * dtypeBytes[from])))
       for (let start = row; start < row + rows; start += step) {
-        options.checkpoint()
+        options.throwIfCancelled()
         const end = Math.min(start + step, row + rows)
         const bytes = await source.readRows(tensor, start, end)
         for (const rank of group) {

@@ -81,7 +81,13 @@ async function merged(
   const { architecture, lora, isComplete, base } = options
   if (isComplete) return mergeLora({ adapters: own, base: own, architecture, lora })
   if (base === undefined) return own
-  return mergeLora({ adapters: own, base: await openMegatronCheckpoint(base, { architecture }), architecture, lora })
+  const opened = await openMegatronCheckpoint(base, { architecture })
+  try {
+    return mergeLora({ adapters: own, base: opened, architecture, lora })
+  } catch (error) {
+    await opened.close()
+    throw error
+  }
 }
 
 interface Contents extends Omit<MegatronCheckpointSource, keyof TensorSource | 'iteration' | 'lora'> {

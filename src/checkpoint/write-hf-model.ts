@@ -1,13 +1,13 @@
 import { copyFile, mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { FormatError, InputError } from '../errors.ts'
+import { InputError } from '../errors.ts'
 import { appearWhole, flush } from '../formats/atomic-file.ts'
 import { convertFloats, type FloatDtype } from '../formats/float-dtype.ts'
 import { torchNames } from '../formats/pickle.ts'
 import { createSafetensors } from '../formats/safetensors-writer.ts'
 import { type Dtype, dtypeBytes, type TensorInfo, type TensorSource } from '../formats/tensor.ts'
 import type { Architecture } from '../models/architecture.ts'
-import { architectureFromConfig } from '../models/config.ts'
+import { readArchitecture } from '../models/config.ts'
 import { blockBytes, type CopyOptions, checkCancelled } from './block-copy.ts'
 import { hfTensors } from './open-hf-model.ts'
 
@@ -148,11 +148,9 @@ function indexText(shards: readonly Shard[], totalBytes: number): string {
 
 async function configFor(like: string, options: { architecture: Architecture; dtype: Dtype }): Promise<string> {
   const file = join(like, 'config.json')
-  const text = await readFile(file, 'utf8').catch(cause => {
-    throw new FormatError({ file, expected: "a Hugging Face model's configuration", found: 'no such file', cause })
-  })
+  const found = await readArchitecture(like)
+  const text = await readFile(file, 'utf8')
   const config = JSON.parse(text) as Record<string, unknown>
-  const found = architectureFromConfig(config, { file })
   for (const key of Object.keys(found) as (keyof Architecture)[]) {
     const given = options.architecture[key]
     if (weightKeys.has(key) && found[key] !== given)

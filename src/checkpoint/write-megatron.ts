@@ -1,8 +1,7 @@
-import { randomBytes } from 'node:crypto'
 import { mkdir, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { InputError } from '../errors.ts'
-import { appearWhole, flush, writeWhole } from '../formats/atomic-file.ts'
+import { appearWhole, flush, siblingTemp, writeWhole } from '../formats/atomic-file.ts'
 import type { FloatDtype } from '../formats/float-dtype.ts'
 import { type NewTensor, type PickleValue, pickleDict, pickleFloat } from '../formats/pickle-value.ts'
 import { type Dtype, dtypeBytes, type TensorSource } from '../formats/tensor.ts'
@@ -13,6 +12,7 @@ import type { Architecture } from '../models/architecture.ts'
 import { type CopyOptions, checkCancelled, fillShards } from './block-copy.ts'
 import { type LoraSettings, megatronArgs } from './megatron-args.ts'
 import { iterationFolder, shardPath, shardRoot, trackerPath } from './megatron-folder.ts'
+import { hfTensors } from './open-hf-model.ts'
 import { openMegatronCheckpoint } from './open-megatron.ts'
 import { hasParts, storedDtype } from './source-check.ts'
 import {
@@ -69,6 +69,7 @@ export async function writeMegatronCheckpoint(dir: string, options: WriteMegatro
     stages,
     ...(lora === undefined ? {} : { targets: lora.targets, adaptersOnly: true }),
   })
+  refuseUnused(weights, options)
   const base = await openBase(weights, options)
   try {
     const placed = weights.map(weight => {
@@ -83,7 +84,7 @@ export async function writeMegatronCheckpoint(dir: string, options: WriteMegatro
     })
     const totalBytes = placed.reduce((sum, weight) => sum + storedBytes(weight), 0)
     let doneBytes = 0
-    const checkpoint = (): void => checkCancelled(signal, `Writing the checkpoint ${dir}`)
+    const throwIfCancelled = (): void => checkCancelled(signal, `Writing the checkpoint ${dir}`)
     const advance = (bytes: number): void => {
       doneBytes += bytes
       options.onProgress?.(doneBytes, totalBytes)
@@ -93,9 +94,9 @@ export async function writeMegatronCheckpoint(dir: string, options: WriteMegatro
       for (let stage = 0; stage < pp; stage++) {
         const mine = placed.filter(weight => weight.stage === stage)
         const chunks = stages[stage]!.length
-        await writeStage(mine, { ...options, folder, stage, chunks, args, checkpoint, advance })
+        await writeStage(mine, { ...options, folder, stage, chunks, args, throwIfCancelled, advance })
       }
-      checkpoint()
+      throwIfCancelled()
     })
     await writeWhole(trackerPath(dir), String(iteration))
   } finally {
@@ -113,7 +114,7 @@ interface StageOptions extends WriteMegatronOptions {
   readonly stage: number
   readonly chunks: number
   readonly args: ReadonlyMap<string, PickleValue>
-  readonly checkpoint: () => void
+  readonly throwIfCancelled: () => void
   readonly advance: (bytes: number) => void
 }
 
@@ -136,7 +137,7 @@ async function writeStage(weights: readonly PlacedWeight[], options: StageOption
     for (const weight of weights) {
       await fillShards(weight.plan, weight.source, {
         dtype: weight.dtype,
-        checkpoint: options.checkpoint,
+        throwIfCancelled: options.throwIfCancelled,
         sink: async (rank, bytes) => {
           await files[rank]!.writer.write(files[rank]!.tensors.get(weight)!, bytes)
           options.advance(bytes.length)
@@ -201,6 +202,16 @@ function storedBytes(weight: PlacedWeight): number {
   return weight.plan.shards.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, dtypeBytes[weight.dtype]), 0)
 }
 
+// Frozen weights beside adapters stay out of a LoRA checkpoint; everything else in the source must find its place.
+function refuseUnused(weights: readonly StageWeight[], { source, lora, architecture }: WriteMegatronOptions): void {
+  const known = new Set(weights.flatMap(weight => weight.plan.parts.map(part => part.name)))
+  if (lora !== undefined) for (const name of hfTensors(architecture).keys()) known.add(name)
+  for (const name of source.tensors.keys()) {
+    if (!known.has(name))
+      throw new InputError(`Tensor '${name}' has no place in a Megatron checkpoint of this architecture.`)
+  }
+}
+
 async function openBase(
   weights: readonly StageWeight[],
   options: WriteMegatronOptions,
@@ -209,15 +220,24 @@ async function openBase(
   return openMegatronCheckpoint(options.lora.base, { architecture: options.architecture })
 }
 
-// A folder cannot be renamed over another: the old one steps aside first.
+// A folder cannot be renamed over another: the old one steps aside first, and back again if need be.
 async function replaceWhole(path: string, fill: (temporary: string) => Promise<void>): Promise<void> {
-  const aside = `${path}.${randomBytes(6).toString('hex')}.old`
-  await appearWhole(path, async temporary => {
-    await mkdir(temporary)
-    await fill(temporary)
-    await rename(path, aside).catch(error => {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+  const aside = siblingTemp(path)
+  try {
+    await appearWhole(path, async temporary => {
+      await mkdir(temporary)
+      await fill(temporary)
+      await renameIfThere(path, aside)
     })
-  })
+  } catch (error) {
+    await renameIfThere(aside, path)
+    throw error
+  }
   await rm(aside, { recursive: true, force: true })
+}
+
+async function renameIfThere(from: string, to: string): Promise<void> {
+  await rename(from, to).catch(error => {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+  })
 }
