@@ -34,6 +34,8 @@ export interface TrainOptions {
   /** The padded vocabulary must be a multiple of this × tp, where given. */
   readonly makeVocabSizeDivisibleBy?: number | undefined
   readonly seqLength: number
+  /** Longest sequence that the model is to take; default what the checkpoint says. */
+  readonly maxPositionEmbeddings?: number | undefined
   readonly microBatchSize: number
   readonly globalBatchSize: number
   readonly trainIters: number
@@ -88,6 +90,7 @@ export function parseArguments(argv: readonly string[]): TrainOptions {
     model: statedModel(flags),
     makeVocabSizeDivisibleBy: flags['make-vocab-size-divisible-by'],
     seqLength: positive(required(flags, 'seq-length'), 'seq-length'),
+    maxPositionEmbeddings: flags['max-position-embeddings'],
     microBatchSize,
     globalBatchSize: positive(flags['global-batch-size'] ?? microBatchSize, 'global-batch-size'),
     trainIters: positive(required(flags, 'train-iters'), 'train-iters'),
@@ -184,8 +187,7 @@ function loraOptions(flags: FlagValues): LoraOptions | undefined {
 }
 
 function checkRules(options: TrainOptions, flags: FlagValues): void {
-  const { microBatchSize, globalBatchSize, seqLength, lr, minLr } = options
-  const maxPositions = flags['max-position-embeddings']
+  const { microBatchSize, globalBatchSize, seqLength, maxPositionEmbeddings, lr, minLr } = options
   const decayIters = options.lrDecayIters ?? options.trainIters
   const warmupIters =
     options.lrWarmupFraction === undefined ? options.lrWarmupIters : options.lrWarmupFraction * decayIters
@@ -195,8 +197,8 @@ function checkRules(options: TrainOptions, flags: FlagValues): void {
       `global batch size (${globalBatchSize}) is not divisible by micro batch size (${microBatchSize}).`,
     ],
     [
-      maxPositions === undefined || maxPositions >= seqLength,
-      `--max-position-embeddings ${maxPositions} is less than --seq-length ${seqLength}.`,
+      maxPositionEmbeddings === undefined || maxPositionEmbeddings >= seqLength,
+      `--max-position-embeddings ${maxPositionEmbeddings} is less than --seq-length ${seqLength}.`,
     ],
     [lr >= 0 && minLr >= 0 && minLr <= lr, `--min-lr ${minLr} and --lr ${lr}: expected 0 ≤ min-lr ≤ lr.`],
     [

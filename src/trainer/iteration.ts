@@ -18,12 +18,16 @@ export interface IterationResult {
   readonly learningRate: number
 }
 
+/** So many iterations in a row whose gradients are not finite end a run: float32 has no loss scale that could mend it. */
+const skippedLimit = 5
+
 /**
  * Learns from one global batch: gradients of its micro-batches are averaged, then the weights move once.
  *
  * Data parallelism is folded into the micro-batches: the mean over all of them is what Megatron's ranks average to.
  * Source: Megatron-LM core_r0.6.0, training.py, `train_step`; ModelLink, pretrain_gpt.py, `loss_func`.
- * @throws InputError when a micro-batch has no label to learn from, or a loss that is not finite.
+ * @throws InputError when a micro-batch has no label to learn from, when a loss is not finite, and when gradients were
+ * not finite five times in a row.
  */
 export async function trainIteration(
   engine: Engine,
@@ -51,6 +55,7 @@ export async function trainIteration(
     weightDecay: options.weightDecay,
     clipGrad: options.clipGrad,
   })
+  if (skipped && before.skippedInARow + 1 === skippedLimit) throw stuck(before, gradNorm)
   const scheduleSamples = before.scheduleSamples + (skipped ? 0 : options.globalBatchSize)
   const loss = sum / microBatches
   return {
@@ -61,6 +66,7 @@ export async function trainIteration(
       scheduleSamples,
       updates: before.updates + (skipped ? 0 : 1),
       skippedIterations: before.skippedIterations + (skipped ? 1 : 0),
+      skippedInARow: skipped ? before.skippedInARow + 1 : 0,
       lastLoss: loss,
     },
     loss,
@@ -68,6 +74,14 @@ export async function trainIteration(
     skipped,
     learningRate: learningRateAt(schedule, scheduleSamples),
   }
+}
+
+function stuck(before: RunPosition, gradNorm: number): InputError {
+  const first = before.iteration + 2 - skippedLimit
+  return new InputError(
+    `found NaN in local grad norm: the gradients of iterations ${first} to ${before.iteration + 1} are not finite (norm ${gradNorm}).`,
+    { hint: 'The run has diverged. Lower --lr, warm up longer, or start from sound weights.' },
+  )
 }
 
 function noLoss(failure: {

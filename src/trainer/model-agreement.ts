@@ -36,6 +36,12 @@ export function checkModelAgreement(options: TrainOptions, checkpoint: MegatronC
       ([flag, found, argument]) =>
         `${flag} value from checkpoint (${found}) is not equal to the input argument value (${argument}).`,
     )
+  const positions = options.maxPositionEmbeddings ?? architecture.maxPositionEmbeddings
+  if (options.seqLength > positions) {
+    wrong.push(
+      `--seq-length ${options.seqLength} is more than the ${positions} positions of the checkpoint; --max-position-embeddings states more.`,
+    )
+  }
   const multiple = (options.makeVocabSizeDivisibleBy ?? 1) * tp
   if (paddedVocabSize % multiple !== 0) {
     wrong.push(

@@ -18,6 +18,8 @@ export interface RunPosition {
   /** Updates of the weights so far: AdamW's step. */
   readonly updates: number
   readonly skippedIterations: number
+  /** Skipped ones without an update since. */
+  readonly skippedInARow: number
   /** Mean loss of the last iteration. */
   readonly lastLoss?: number
   /** Validation loss before the first iteration. */
@@ -116,7 +118,14 @@ export async function readResumeState(
   try {
     checkDefinition(path, parseRecord(path, file.metadata.definition), definition)
     const position = parseRecord(path, file.metadata.position)
-    for (const field of ['iteration', 'consumedSamples', 'scheduleSamples', 'updates', 'skippedIterations']) {
+    for (const field of [
+      'iteration',
+      'consumedSamples',
+      'scheduleSamples',
+      'updates',
+      'skippedIterations',
+      'skippedInARow',
+    ]) {
       if (!Number.isSafeInteger(position[field]) || (position[field] as number) < 0) {
         throw new FormatError({ file: path, expected: `a whole number as ${field}`, found: String(position[field]) })
       }

@@ -47,7 +47,7 @@ export function startPosition(options: TrainOptions, loaded: LoadedFrom): RunPos
   }
   const iteration = options.finetune || loaded.iteration === 'release' ? 0 : loaded.iteration
   const consumedSamples = iteration === 0 ? 0 : loaded.consumedTrainSamples || iteration * options.globalBatchSize
-  return { iteration, consumedSamples, scheduleSamples: 0, updates: 0, skippedIterations: 0 }
+  return { iteration, consumedSamples, scheduleSamples: 0, updates: 0, skippedIterations: 0, skippedInARow: 0 }
 }
 
 /**

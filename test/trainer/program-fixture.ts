@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,7 +10,7 @@ import type { Architecture } from '../../src/models/architecture.ts'
 import { parseArguments, type TrainOptions } from '../../src/trainer/arguments.ts'
 import { trainModel } from '../../src/trainer/loop.ts'
 import { randomState } from '../../src/trainer/random-state.ts'
-import { valuesSource } from '../../src/trainer/weights.ts'
+import { type NamedValues, valuesSource } from '../../src/trainer/weights.ts'
 
 /** A Llama of two layers that trains hundreds of iterations a second. */
 export const tiny: Architecture = {
@@ -45,12 +46,15 @@ export interface Fixture {
   readonly rows: string
 }
 
-/** Weights and data to train on. */
-export async function fixture(architecture: Architecture = tiny): Promise<Fixture> {
+/** Weights and data to train on; `change` may alter the weights first. */
+export async function fixture(change: (weights: readonly NamedValues[]) => void = () => {}): Promise<Fixture> {
+  const architecture = tiny
   const folder = await temporaryFolder()
   const load = join(folder, 'init')
+  const weights = randomWeights(architecture)
+  change(weights)
   await writeMegatronCheckpoint(load, {
-    source: valuesSource(randomWeights(architecture)),
+    source: valuesSource(weights),
     architecture,
     parallel: { tp: 2, pp: 2 },
     layout: 'legacy',
@@ -110,13 +114,13 @@ export async function runTrainer(
   return { outcome: await trainModel(options, { signal, print }), lines, options }
 }
 
-/** Every weight of a checkpoint as hexadecimal bytes. */
+/** Digest of every weight of a checkpoint. */
 export async function weightBytes(dir: string): Promise<Record<string, string>> {
   const source = await openMegatronCheckpoint(dir)
   try {
     const bytes: Record<string, string> = {}
     for (const [name, { shape }] of source.tensors) {
-      bytes[name] = Buffer.from(await source.readRows(name, 0, shape[0] ?? 1)).toString('hex')
+      bytes[name] = sha256(await source.readRows(name, 0, shape[0] ?? 1))
     }
     return bytes
   } finally {
@@ -124,20 +128,24 @@ export async function weightBytes(dir: string): Promise<Record<string, string>> 
   }
 }
 
-/** Contents of every file below a folder, by its path there. */
+/** Digest of every file below a folder, by its path there. */
 export async function folderBytes(dir: string): Promise<Record<string, string>> {
   const entries = await readdir(dir, { recursive: true, withFileTypes: true })
   const files = entries.filter(entry => entry.isFile()).map(entry => join(entry.parentPath, entry.name))
   return Object.fromEntries(
-    await Promise.all(files.map(async file => [file.slice(dir.length + 1), (await readFile(file)).toString('base64')])),
+    await Promise.all(files.map(async file => [file.slice(dir.length + 1), sha256(await readFile(file))])),
   )
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex')
 }
 
 function counting(start: number, length: number, vocabSize: number): Int32Array {
   return Int32Array.from({ length }, (_, i) => (start + i) % vocabSize)
 }
 
-function randomWeights(model: Architecture) {
+function randomWeights(model: Architecture): NamedValues[] {
   const { hiddenSize, ffnHiddenSize, kvChannels, vocabSize } = model
   const random = randomState(1)
   const heads = model.numAttentionHeads * kvChannels
