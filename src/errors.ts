@@ -26,7 +26,10 @@ export class FlowError extends Error {
   readonly hint?: string
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
-    super(details.hint ? `${message} ${details.hint}` : message, details.cause === undefined ? undefined : { cause: details.cause })
+    super(
+      details.hint ? `${message} ${details.hint}` : message,
+      details.cause === undefined ? undefined : { cause: details.cause },
+    )
     this.name = new.target.name
     this.code = code
     if (details.hint) this.hint = details.hint
@@ -49,7 +52,10 @@ export class InputError extends FlowError {
   /** `file:line` of the call, where known. */
   readonly at?: string
 
-  constructor(message: string, details: ErrorDetails & { step?: string | undefined; field?: string | undefined; at?: string | undefined } = {}) {
+  constructor(
+    message: string,
+    details: ErrorDetails & { step?: string | undefined; field?: string | undefined; at?: string | undefined } = {},
+  ) {
     super('invalid-input', details.at ? `${message}\n    at ${details.at}` : message, details)
     if (details.step !== undefined) this.step = details.step
     if (details.field !== undefined) this.field = details.field
@@ -138,7 +144,10 @@ export class StepError extends FlowError {
   /** The step's log file. */
   readonly logPath: string
 
-  constructor(message: string, details: ErrorDetails & { step: string; key: string; attempts: number; logPath: string }) {
+  constructor(
+    message: string,
+    details: ErrorDetails & { step: string; key: string; attempts: number; logPath: string },
+  ) {
     super('step-failed', message, details)
     this.step = details.step
     this.key = details.key
