@@ -33,6 +33,7 @@ test.each([
     '--pipeline-model-parallel-size 1',
     'pipeline-model-parallel-size value from checkpoint (2) is not equal to the input argument value (1).',
   ],
+  ['--seq-length 65', '--seq-length 65 is more than the 64 positions of the checkpoint'],
   [
     '--use-mcore-models',
     'use-mcore-models value from checkpoint (false) is not equal to the input argument value (true).',
