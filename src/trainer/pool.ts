@@ -1,10 +1,9 @@
-import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { InputError, JobError } from '../errors.ts'
+import { programPath } from '../program-path.ts'
 import type { Arena } from './arena.ts'
 import type { RankData } from './rank.ts'
-import { abort, type Command, controlBytes, issue } from './sync.ts'
+import { abort, type Command, controlBytes, isAborted, issue } from './sync.ts'
 
 /** The worker threads of one engine. */
 export interface Pool {
@@ -26,6 +25,7 @@ export function startPool(
   const words = new Int32Array(memory.buffer, arena.control, controlBytes / 4)
   let running: { resolve: () => void; reject: (error: Error) => void } | undefined
   let failure: Error | undefined
+  let ended = 0
   const settle = (error?: Error) => {
     if (running === undefined) return
     const { resolve, reject } = running
@@ -41,10 +41,18 @@ export function startPool(
   }
   const workers = Array.from({ length: arena.threads }, (_, index) => {
     const workerData: RankData = { index, arena, module, memory }
-    const worker = new Worker(workerFile(), { workerData, name: `trainer rank ${index}` })
+    const worker = new Worker(programPath('trainer-worker'), {
+      workerData,
+      execArgv: [],
+      name: `trainer rank ${index}`,
+    })
     worker.on('message', () => settle())
     worker.on('error', cause => fail(lost(index, arena.threads, cause)))
-    worker.on('exit', () => fail(lost(index, arena.threads)))
+    worker.on('exit', () => {
+      ended++
+      // A rank that leaves because another failed is not the news: that one's error is on its way.
+      if (!isAborted(words) || ended === arena.threads) fail(lost(index, arena.threads))
+    })
     worker.unref()
     return worker
   })
@@ -73,10 +81,4 @@ function lost(index: number, threads: number, cause?: unknown): JobError {
     ...{ executor: 'trainer', job: `rank ${index}`, retryable: true, logTail: [], cause },
     hint: 'Continue from the last checkpoint; if it happens again, try a smaller micro-batch or fewer threads.',
   })
-}
-
-/** The worker is a program of the built package, also when the sources run (in tests). */
-function workerFile(): string {
-  const manifest = createRequire(import.meta.url).resolve('ascendflow/package.json')
-  return join(dirname(manifest), 'dist/programs/trainer-worker.js')
 }

@@ -31,7 +31,7 @@ export function barrier(words: Int32Array, threads: number): void {
   }
   for (let spin = 0; spin < spins; spin++) if (Atomics.load(words, generation) !== now) return
   while (Atomics.load(words, generation) === now) {
-    if (Atomics.load(words, aborted) !== 0) throw aborting
+    if (isAborted(words)) throw aborting
     Atomics.wait(words, generation, now, sliceMs)
   }
 }
@@ -41,6 +41,11 @@ export function abort(words: Int32Array): void {
   Atomics.store(words, aborted, 1)
   Atomics.notify(words, generation)
   Atomics.notify(words, sequence)
+}
+
+/** Whether `abort` was called, by the host or by a thread that failed. */
+export function isAborted(words: Int32Array): boolean {
+  return Atomics.load(words, aborted) !== 0
 }
 
 /** Hands the next command to all threads. */
@@ -53,7 +58,7 @@ export function issue(words: Int32Array, next: Command): void {
 /** Waits for the command after number `seen` (0 for the first). Throws `aborting` after `abort`. */
 export function nextCommand(words: Int32Array, seen: number): Command {
   while (Atomics.load(words, sequence) === seen) {
-    if (Atomics.load(words, aborted) !== 0) throw aborting
+    if (isAborted(words)) throw aborting
     Atomics.wait(words, sequence, seen)
   }
   const next = commands[Atomics.load(words, command)]
