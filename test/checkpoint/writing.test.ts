@@ -39,19 +39,19 @@ function tripwire(source: TensorSource, readings: number, act: () => void): Tens
   }
 }
 
-test.each([5, 100])(
+test.each([5, 70])(
   'a failing source (reading %d) leaves no trace, and the checkpoint before it untouched',
   async reading => {
     const dir = await temporaryFolder()
     await writeMegatronCheckpoint(dir, options)
     const before = await readdir(dir, { recursive: true })
     for (const iteration of [1, 2]) {
-    const source = tripwire(options.source, reading, () => {
-      throw new Error('disk on fire')
-    })
-    await expect(writeMegatronCheckpoint(dir, { ...options, source, iteration })).rejects.toThrow('disk on fire')
-  }
-  expect(await readdir(dir, { recursive: true })).toEqual(before)
+      const source = tripwire(options.source, reading, () => {
+        throw new Error('disk on fire')
+      })
+      await expect(writeMegatronCheckpoint(dir, { ...options, source, iteration })).rejects.toThrow('disk on fire')
+    }
+    expect(await readdir(dir, { recursive: true })).toEqual(before)
     expect(await readFile(join(dir, 'latest_checkpointed_iteration.txt'), 'latin1')).toBe('1')
     const source = await openMegatronCheckpoint(dir)
     expect(sorted(await readAll(source))).toEqual(sorted(tinyWeights(llama)))
