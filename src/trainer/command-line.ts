@@ -80,7 +80,7 @@ function joinValues(argv: readonly string[]): string[] {
 function typedValue(name: string, given: true | string | readonly string[]): Values[FlagType] {
   const type = types[name]
   if (typeof given !== 'string' || type === 'text') return given
-  const number = given.trim() === '' ? Number.NaN : Number(given)
+  const number = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(given) ? Number(given) : Number.NaN
   if (type === 'integer' ? !Number.isSafeInteger(number) : !Number.isFinite(number)) {
     throw new InputError(`--${name} ${given}: expected ${type === 'integer' ? 'a whole number' : 'a number'}.`)
   }

@@ -14,6 +14,8 @@ export interface DataSets {
   readonly test?: Samples
   /** Names the training data: equal for equal files, wherever they lie. */
   readonly digest: string
+  /** Names what is evaluated: the data, and how much of it. */
+  readonly validDigest: string
   close(): void
 }
 
@@ -52,7 +54,9 @@ export async function openDataSets(options: TrainOptions, vocabSize: number): Pr
     const held = options.validDataPath === undefined ? undefined : openAt(options.validDataPath)
     const valid = held ? lay(held, { first: 0, end: held.rows }, evalIters) : lay(data, validRange, evalIters)
     const test = held ? undefined : lay(data, testRange, evalIters)
-    return { train, ...(valid && { valid }), ...(test && { test }), digest: await digest(data.sets), close }
+    const trainDigest = await digest(data.sets)
+    const validDigest = `${held ? await digest(held.sets) : trainDigest} ${evalIters}`
+    return { train, ...(valid && { valid }), ...(test && { test }), digest: trainDigest, validDigest, close }
   } catch (error) {
     close()
     throw error

@@ -91,8 +91,9 @@ async function startRun(opened: Opened, state: string | undefined): Promise<{ ru
   }
   const position = startPosition(options, loaded ?? base)
   print(`  successfully loaded checkpoint from ${from} [ t 0, p 0 ] at iteration ${position.iteration}`)
-  const validationBefore = await evaluate(run, { position })
-  return { run, position: { ...position, ...(validationBefore !== undefined && { validationBefore }) } }
+  const before = await evaluate(run, { position })
+  const validationBefore = before === undefined ? {} : { validationBefore: { loss: before, on: data.validDigest } }
+  return { run, position: { ...position, ...validationBefore } }
 }
 
 async function train(run: Run, start: RunPosition): Promise<TrainOutcome> {
@@ -108,6 +109,7 @@ async function train(run: Run, start: RunPosition): Promise<TrainOutcome> {
   }
   const log = trainingLog(options, { architecture: base.architecture, print })
   const durations: number[] = []
+  let validation: number | undefined
   let position = start
   let saved = start.iteration
   while (position.iteration < trainIters && !signal?.aborted) {
@@ -117,7 +119,8 @@ async function train(run: Run, start: RunPosition): Promise<TrainOutcome> {
     durations.push(ms)
     position = result.position
     log.add(result, ms)
-    if (position.iteration % options.evalInterval === 0) await evaluate(run, { position })
+    const isEvaluated = position.iteration % options.evalInterval === 0
+    validation = isEvaluated ? await evaluate(run, { position }) : undefined
     if (saveInterval !== undefined && position.iteration % saveInterval === 0) {
       await saveAt(run, position)
       saved = position.iteration
@@ -127,21 +130,29 @@ async function train(run: Run, start: RunPosition): Promise<TrainOutcome> {
   if (isDone) printDatetime(print, 'after training is done')
   if (position.iteration > saved) await saveAt(run, position)
   if (!isDone) return 'stopped'
-  const validationAfter = await evaluate(run, { position, set: 'validation' })
+  const validationAfter = await evaluate(run, { position, set: 'validation', known: validation })
   await evaluate(run, { position, set: 'test' })
   if (signal?.aborted) return 'stopped'
-  if (save !== undefined) await writeTrainReport(save, trainReport(options, position, { validationAfter, durations }))
+  if (save !== undefined) await writeTrainReport(save, trainReport(run, position, { validationAfter, durations }))
   return 'finished'
+}
+
+interface EvaluationPlace {
+  readonly position: RunPosition
+  /** Set after training, as in Megatron's log. */
+  readonly set?: 'validation' | 'test'
+  /** The loss, where the weights have not moved since it was measured. */
+  readonly known?: number | undefined
 }
 
 /** Evaluates where there is something to evaluate on; gives undefined where not, and when told to stop. */
 async function evaluate(
   { options, context, data, engine }: Run,
-  { position, set }: { readonly position: RunPosition; readonly set?: 'validation' | 'test' },
+  { position, set, known }: EvaluationPlace,
 ): Promise<number | undefined> {
   const samples = set === 'test' ? data.test : data.valid
   if (!samples) return undefined
-  const loss = await evaluateSamples(engine, samples, { ...options, signal: context.signal })
+  const loss = known ?? (await evaluateSamples(engine, samples, { ...options, signal: context.signal }))
   if (loss === undefined) return undefined
   for (const line of formatValidationLines({ iteration: position.iteration, loss, ...(set && { set }) }))
     context.print(line)
@@ -166,14 +177,15 @@ async function saveAt({ options, context, base, engine, definition }: Run, posit
 }
 
 function trainReport(
-  { globalBatchSize, seqLength }: TrainOptions,
+  { options: { globalBatchSize, seqLength }, data }: Run,
   position: RunPosition,
   {
     validationAfter: after,
     durations,
   }: { readonly validationAfter: number | undefined; readonly durations: readonly number[] },
 ): TrainReport {
-  const { iteration: iterations, consumedSamples, skippedIterations, lastLoss, validationBefore: before } = position
+  const { iteration: iterations, consumedSamples, skippedIterations, lastLoss, validationBefore } = position
+  const before = validationBefore?.on === data.validDigest ? { before: validationBefore.loss } : {}
   // The first iteration runs in an unoptimised compiler; it counts only where there is no other.
   const timed = durations.length > 1 ? durations.slice(1) : durations
   const ms = timed.reduce((sum, duration) => sum + duration, 0)
@@ -183,7 +195,7 @@ function trainReport(
     consumedSamples,
     skippedIterations,
     ...(lastLoss !== undefined && { finalLoss: lastLoss }),
-    ...(after !== undefined && { validationLoss: { ...(before !== undefined && { before }), after } }),
+    ...(after !== undefined && { validationLoss: { ...before, after } }),
     ...(tokens > 0 && { tokensPerSecond: Number(((tokens / ms) * 1000).toPrecision(6)) }),
   }
 }

@@ -13,7 +13,7 @@ async function runProgram(argv: readonly string[]): Promise<number> {
     return fail(error, 2)
   }
   const stop = new AbortController()
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort())
+  process.once('SIGTERM', () => stop.abort())
   try {
     await trainModel(options, { signal: stop.signal, print: line => process.stdout.write(`${line}\n`) })
     return 0

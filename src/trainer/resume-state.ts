@@ -22,8 +22,8 @@ export interface RunPosition {
   readonly skippedInARow: number
   /** Mean loss of the last iteration. */
   readonly lastLoss?: number
-  /** Validation loss before the first iteration. */
-  readonly validationBefore?: number
+  /** Validation loss before the first iteration, and what it was measured on. */
+  readonly validationBefore?: { readonly loss: number; readonly on: string }
 }
 
 /** What decides every number of a run, by the names that users know. */

@@ -46,6 +46,7 @@ export function windowOrder(
   if (tokensPerEpoch === 0) throw new InputError(`Sequences ${first} to ${end - 1} hold no token to train on.`)
 
   const epochs = Math.ceil((samples * seqLength + 1) / tokensPerEpoch)
+  checkLength(epochs * (end - first), { passes: epochs, samples })
   const samplesBeforeLast = Math.floor(((epochs - 1) * tokensPerEpoch - 1) / seqLength)
   const samplesPerEpoch = Math.floor((tokensPerEpoch - 1) / seqLength)
   const lastApart = epochs > 1 && samples - samplesBeforeLast < Math.trunc(0.8 * samplesPerEpoch)
@@ -88,10 +89,21 @@ export function rowOrder(options: OrderOptions): Int32Array {
   const { first, end, samples } = options
   const rows = end - first
   const passes = Math.floor(samples / rows) + 1
+  checkLength(passes * rows, { passes, samples })
   const random = randomState(options.seed)
   const order = Int32Array.from({ length: passes * rows }, (_, i) => first + (i % rows))
   for (let pass = 0; pass < passes; pass++) random.shuffle(order.subarray(pass * rows, (pass + 1) * rows))
   return order
+}
+
+/** Entries of an index, 4 bytes each, that are kept in memory at most. */
+const longestIndex = 2 ** 28
+
+function checkLength(entries: number, { passes, samples }: { passes: number; samples: number }): void {
+  if (entries <= longestIndex) return
+  throw new InputError(`${samples} samples take ${passes} passes over the data, an index of ${entries} entries.`, {
+    hint: `At most ${longestIndex} are possible: train for fewer iterations, or on more data.`,
+  })
 }
 
 function windowStarts(lengths: Int32Array, documentIndex: Int32Array, windows: number, seqLength: number): Int32Array {

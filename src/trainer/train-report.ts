@@ -9,7 +9,10 @@ export interface TrainReport {
   readonly skippedIterations: number
   /** Mean loss of the last iteration; absent when none was run. */
   readonly finalLoss?: number
-  /** Mean loss over the same samples before the first and after the last iteration; absent without validation data. */
+  /**
+   * Mean loss over the same samples before the first and after the last iteration; absent without validation data,
+   * `before` also when the run was continued with other validation data.
+   */
   readonly validationLoss?: { readonly before?: number; readonly after: number }
   /** Speed of the process that finished, its first iteration left out if it ran another; absent when it ran none. */
   readonly tokensPerSecond?: number

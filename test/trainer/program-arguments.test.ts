@@ -85,6 +85,7 @@ describe('refused', () => {
     ['--seed 1 2', 'invalid-input', 'Argument 15 is "2"'],
     ['--finetune=yes', 'invalid-input', '--finetune takes no value.'],
     ['--train-iters 2.5', 'invalid-input', '--train-iters 2.5: expected a whole number.'],
+    ['--lr 0x10', 'invalid-input', '--lr 0x10: expected a number.'],
     ['--lr fast', 'invalid-input', '--lr fast: expected a number.'],
     ['--train-iters 0', 'invalid-input', '--train-iters 0: expected 1 or more.'],
     ['--global-batch-size 3', 'invalid-input', 'global batch size (3) is not divisible by micro batch size (2).'],

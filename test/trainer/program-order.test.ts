@@ -137,6 +137,12 @@ describe('windows', () => {
     expect(read.flat().every(length => length > 0)).toBe(true)
   })
 
+  test('an index that would not fit the memory is refused before it is made', () => {
+    const options = { first: 0, end: 2, samples: 1e9, seqLength: 8, seed: 1 }
+    expect(() => windowOrder(Int32Array.of(5, 5), options)).toThrow(/an index of 1600000002 entries/)
+    expect(() => rowOrder(options)).toThrow(/take 500000001 passes over the data/)
+  })
+
   test('sequences without a single token are refused', () => {
     expect(() => windowOrder(Int32Array.of(0, 0), { first: 0, end: 2, samples: 1, seqLength: 3, seed: 1 })).toThrow(
       /hold no token/,
