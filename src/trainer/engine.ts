@@ -138,6 +138,12 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       return { loss: sum, count }
     },
     async update(values) {
+      for (const [name, value] of Object.entries(values)) {
+        const lowest = name === 'step' ? 1 : 0
+        if (!(value >= lowest && value < Infinity)) {
+          throw new InputError(`${name} is ${value}; it must be ${lowest} or more, and finite.`)
+        }
+      }
       await pool.run('update', () => {
         for (const [name, value] of Object.entries(values)) numbers[places[name as keyof UpdateOptions]] = value
       })

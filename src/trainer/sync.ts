@@ -1,3 +1,5 @@
+import { InputError } from '../errors.ts'
+
 /** Where the threads meet: words of shared memory, in order from the start of the control area. */
 const arrived = 0
 const generation = 16
@@ -62,7 +64,7 @@ export function nextCommand(words: Int32Array, seen: number): Command {
     Atomics.wait(words, sequence, seen)
   }
   const next = commands[Atomics.load(words, command)]
-  if (next === undefined) throw new RangeError(`command word ${Atomics.load(words, command)} is unknown`)
+  if (next === undefined) throw new InputError(`Command ${Atomics.load(words, command)} is unknown.`)
   return next
 }
 

@@ -143,6 +143,14 @@ describe('refusals', () => {
     await expect(createEngine({ ...options, ...changes })).rejects.toThrow(message)
   })
 
+  test('of updates leave the weights as they are', () =>
+    withEngine({}, async engine => {
+      const before = engine.parameters[0]!.weight.slice()
+      await expect(engine.update({ ...update, step: 0 })).rejects.toThrow('step is 0')
+      await expect(engine.update({ ...update, learningRate: Number.NaN })).rejects.toThrow('learningRate is NaN')
+      expect(engine.parameters[0]!.weight).toEqual(before)
+    }))
+
   test('of batches name the place', () =>
     withEngine({}, async engine => {
       await expect(engine.evaluate(tokens.slice(1), labels)).rejects.toThrow('tokens has 9 ids')

@@ -4,7 +4,6 @@ import { planArena } from '../../src/trainer/arena.ts'
 import { createEngine, type EngineOptions } from '../../src/trainer/engine.ts'
 import { compileKernels } from '../../src/trainer/kernels/load.ts'
 import { startPool } from '../../src/trainer/pool.ts'
-import { type Command, controlBytes, issue } from '../../src/trainer/sync.ts'
 import { batchOf, engineOptions, fillParameters, type ReferenceRun, trainRun } from './reference-run.ts'
 
 const runs: ReferenceRun[] = JSON.parse(readFileSync(new URL('./fixtures/training-runs.json', import.meta.url), 'utf8'))
@@ -79,17 +78,19 @@ describe('when a thread is lost', () => {
     const arena = planArena(options, threads)
     const pages = Math.ceil(arena.bytes / 65_536)
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true })
-    const words = new Int32Array(memory.buffer, arena.control, controlBytes / 4)
-    return { pool: startPool(arena, { module: compileKernels('reproducible'), memory }), words }
+    return { pool: startPool(arena, { module: compileKernels('reproducible'), memory }), arena, memory }
   }
   const code = 'job-failed'
 
-  test('because it throws, the call and all later ones are rejected with its message', async () => {
-    const { pool, words } = start(2)
+  test('because it throws while the others wait for it, the call and all later ones are rejected with its message', async () => {
+    const { pool, arena, memory } = start(3)
     await pool.run('evaluate')
-    issue(words, 'a command that no thread knows' as Command)
-    await Promise.all(pool.workers.map(worker => new Promise(resolve => worker.once('exit', resolve))))
-    await expect(pool.run('evaluate')).rejects.toMatchObject({ code, message: expect.stringContaining('unknown') })
+    // Only rank 0 looks up the first token, and finds its row beyond the memory.
+    const beyond = Math.ceil(memory.buffer.byteLength / (arena.sizes.hidden * 4))
+    new Int32Array(memory.buffer, arena.tokens)[0] = beyond
+    const failure = { code, job: 'rank 0', message: expect.stringContaining('out of bounds') }
+    await expect(pool.run('evaluate')).rejects.toMatchObject(failure)
+    await expect(pool.run('evaluate')).rejects.toMatchObject(failure)
     await pool.close()
   })
 
