@@ -59,10 +59,13 @@ export async function saveCheckpoint(save: string, content: CheckpointContent): 
   } catch (cause) {
     await rm(scratch, { recursive: true, force: true }).catch(() => {})
     const why = cause instanceof Error ? cause.message : String(cause)
-    throw new StoreError(`The checkpoint of iteration ${position.iteration} could not be saved in ${save}: ${why.replace(/\.?$/, '.')}`, {
-      hint: 'Checkpoints saved before are intact; make room and start again to continue from the last one.',
-      cause,
-    })
+    throw new StoreError(
+      `The checkpoint of iteration ${position.iteration} could not be saved in ${save}: ${why.replace(/\.?$/, '.')}`,
+      {
+        hint: 'Checkpoints saved before are intact; make room and start again to continue from the last one.',
+        cause,
+      },
+    )
   }
 }
 
