@@ -1,4 +1,3 @@
-import { resolve } from 'node:path'
 import type { z } from 'zod'
 import { type FlowError, InputError, isFlowError, PlanError } from '../errors.ts'
 import type { Artifact } from '../flow/artifact.ts'
@@ -107,7 +106,7 @@ async function inputOf(call: Call, keyOf: (call: Call) => string): Promise<Reado
   for (const { path, kind } of literals) {
     const files = await artifactFiles(path)
     if (files.length === 0)
-      throw new InputError(`${call.name}: no file is at ${path} (${resolve(path)}), which is to be a ${kind}.`, {
+      throw new InputError(`${call.name}: no file is at ${path}, which is to be a ${kind}.`, {
         step: call.name,
         at: call.at,
       })
