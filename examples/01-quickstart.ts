@@ -43,5 +43,5 @@ const { model: hf, trained: result } = await job
 const { before, after } = result.validationLoss ?? {}
 console.log(`
 held-out loss  ${before?.toFixed(3)} → ${after?.toFixed(3)}
-speed          ${Math.round(result.tokensPerSecond).toLocaleString('en')} tokens/s
+speed          ${result.tokensPerSecond?.toFixed(0)} tokens/s
 model          ${hf.path}`)

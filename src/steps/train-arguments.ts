@@ -1,5 +1,6 @@
 import type { Word } from '../flow/launch.ts'
 import { programPath } from '../program-path.ts'
+import type { MegatronDataset } from './artifacts.ts'
 import type { TrainInput } from './train-input.ts'
 
 /** The embedded trainer's command line, in Megatron's argument names. */
@@ -17,8 +18,10 @@ export function trainArguments(
     ...(init.layout === 'mcore' ? ['--use-mcore-models'] : []),
     ...['--data-path', { read: data.path }],
     ...(data.instruction ? ['--is-instruction-dataset'] : []),
-    ...(validation ? ['--valid-data-path', { read: validation.path }] : []),
-    ...(validation ? ['--eval-interval', input.evalInterval ?? iterations] : []),
+    ...(validation ? ['--valid-data-path', { read: validation.path }] : ['--split', '100,0,0', '--eval-iters', 0]),
+    ...(validation
+      ? ['--eval-interval', input.evalInterval ?? iterations, '--eval-iters', evalIters(validation, input)]
+      : []),
     ...['--load', { read: init.path }, '--finetune', '--save', { write: save }],
     ...['--seq-length', input.seqLength],
     ...['--micro-batch-size', input.microBatchSize, '--global-batch-size', input.globalBatchSize],
@@ -33,4 +36,13 @@ export function trainArguments(
     ...['--numerics', input.numerics],
     ...(threads === undefined ? [] : ['--threads', threads]),
   ]
+}
+
+/** Global batches that hold all of the validation data once. */
+function evalIters(
+  { instruction, samples, tokens }: MegatronDataset,
+  { seqLength, globalBatchSize }: TrainInput,
+): number {
+  const windows = instruction ? samples : Math.floor((tokens - 1) / seqLength)
+  return Math.max(1, Math.ceil(windows / globalBatchSize))
 }

@@ -2,34 +2,39 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { parseIterationLine, parseValidationLine } from '../ascendspeed/iteration-line.ts'
-import { FormatError, LayoutError } from '../errors.ts'
+import { FormatError } from '../errors.ts'
 import { defineArtifact } from '../flow/artifact.ts'
-import type { Known } from '../flow/call.ts'
 import { defineStep } from '../flow/step.ts'
-import { checkModelLayout, parallelLayout } from '../layout/parallel-layout.ts'
-import { trainingIterations } from '../layout/training-iterations.ts'
 import { checkpointFacts, type MegatronCheckpoint } from './artifacts.ts'
 import { trainArguments } from './train-arguments.ts'
 import { TrainInput } from './train-input.ts'
+import { checkLayout, iterationsOf } from './train-layout.ts'
 
 /** What `train` gives: a checkpoint, with how the training went. */
 export interface TrainedCheckpoint extends MegatronCheckpoint {
-  /** Mean loss of the last iteration. */
-  readonly loss: number
+  /** Mean loss of the last iteration; absent when it was not counted (no label, or a skipped update). */
+  readonly loss?: number | undefined
   /** Mean loss per token on the validation data, before the first and after the last iteration. */
-  readonly validationLoss?: { readonly before: number; readonly after: number } | undefined
-  /** Of the process that ended the training. */
-  readonly tokensPerSecond: number
+  readonly validationLoss?: ValidationLoss | undefined
+  /** Of the process that ended the training; absent when it had nothing left to train. */
+  readonly tokensPerSecond?: number | undefined
+}
+
+/** `before` is absent when the training was continued with other validation data. */
+export interface ValidationLoss {
+  readonly before?: number | undefined
+  readonly after: number
+}
+
+const results = {
+  loss: z.number().optional(),
+  validationLoss: z.object({ before: z.number().optional(), after: z.number() }).optional(),
+  tokensPerSecond: z.number().optional(),
 }
 
 export const TrainedCheckpoint: z.ZodType<TrainedCheckpoint, TrainedCheckpoint> = defineArtifact<TrainedCheckpoint>(
   'megatron-checkpoint',
-  {
-    ...checkpointFacts,
-    loss: z.number(),
-    validationLoss: z.object({ before: z.number(), after: z.number() }).optional(),
-    tokensPerSecond: z.number(),
-  },
+  { ...checkpointFacts, ...results },
 )
 
 /**
@@ -96,64 +101,12 @@ export const train = defineStep({
 
 const saveFolder = (workDir: string) => join(workDir, 'checkpoint')
 
-const TrainReport = z.object({
-  iterations: z.number(),
-  finalLoss: z.number(),
-  validationLoss: z.object({ before: z.number(), after: z.number() }).optional(),
-  tokensPerSecond: z.number(),
-})
+/** Written by the trainer; see `trainer/train-report.ts`. */
+const TrainReport = z.object({ iterations: z.number(), ...results, finalLoss: results.loss }).omit({ loss: true })
 
 async function readReport(file: string): Promise<z.infer<typeof TrainReport>> {
   const parsed = TrainReport.safeParse(JSON.parse(await readFile(file, 'utf8')))
   if (parsed.success) return parsed.data
   const issue = parsed.error.issues[0]
   throw new FormatError({ file, expected: `${issue?.path.join('.')}`, found: String(issue?.message) })
-}
-
-/** Checks every number that is known against the others; returns the layout in words. */
-function checkLayout(known: Known<TrainInput>): string {
-  const { parallel, init, nodes = 1, microBatchSize = 1, globalBatchSize, seqLength } = known
-  const tp = parallel?.tp ?? init?.tp
-  const pp = parallel?.pp ?? init?.pp
-  if (tp === undefined || pp === undefined) return 'layout known after conversion'
-  const worldSize = nodes * (known.devicesPerNode ?? Math.ceil((tp * pp) / nodes))
-  const { dp } = parallelLayout({ worldSize, tp, pp })
-  const { architecture } = init ?? {}
-  if (architecture) {
-    const { numLayers, ffnHiddenSize, numAttentionHeads, numQueryGroups, maxPositionEmbeddings } = architecture
-    if (numLayers && ffnHiddenSize && numAttentionHeads && numQueryGroups)
-      checkModelLayout({ numLayers, ffnHiddenSize, numAttentionHeads, numQueryGroups }, { tp, pp })
-    if (seqLength && maxPositionEmbeddings && seqLength > maxPositionEmbeddings)
-      throw new LayoutError(`seqLength ${seqLength} is more than the model's ${maxPositionEmbeddings} positions.`)
-  }
-  const atOnce = microBatchSize * dp
-  if (globalBatchSize !== undefined && globalBatchSize % atOnce !== 0) {
-    const near = [Math.floor(globalBatchSize / atOnce), Math.ceil(globalBatchSize / atOnce)]
-    throw new LayoutError(
-      `globalBatchSize ${globalBatchSize} is not divisible by microBatchSize ${microBatchSize} × dp ${dp} = ${atOnce}.`,
-      {
-        hint: `${near
-          .filter(times => times > 0)
-          .map(times => times * atOnce)
-          .join(' or ')} would be.`,
-      },
-    )
-  }
-  return `tp ${tp} · pp ${pp} · dp ${dp}`
-}
-
-/** Iterations: as given, or from what preprocessing kept; undefined while that is not known. */
-function iterationsOf({
-  data,
-  seqLength,
-  globalBatchSize,
-  epochs = 1,
-  trainIters,
-}: Known<TrainInput>): number | undefined {
-  if (trainIters !== undefined) return trainIters
-  const { instruction, samples, tokens } = data ?? {}
-  if (!globalBatchSize || !seqLength || samples === undefined || tokens === undefined) return undefined
-  return trainingIterations(
-    instruction ? { samples, globalBatchSize, epochs } : { tokens, seqLength, globalBatchSize, epochs },
-  )
 }
