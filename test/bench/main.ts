@@ -1,0 +1,10 @@
+// Runs one benchmark: npm run bench -- NAME
+const benchmarks = new Map([['trainer', () => import('./trainer.ts')]])
+
+const [name = ''] = process.argv.slice(2)
+const load = benchmarks.get(name)
+if (load) await (await load()).bench()
+else {
+  console.error(`There is no benchmark '${name}'. There are: ${[...benchmarks.keys()].join(', ')}.`)
+  process.exitCode = 2
+}
