@@ -1,4 +1,4 @@
-import type { EngineOptions } from './engine.ts'
+import type { EngineOptions } from './engine-options.ts'
 import { type ModelWeights, placeWeights } from './parameters.ts'
 import { controlBytes } from './sync.ts'
 

@@ -2,7 +2,7 @@ import { InputError, UnsupportedError } from '../errors.ts'
 import type { FloatDtype } from '../formats/float-dtype.ts'
 import { legacyTarget, loraTarget, loraTargets } from '../models/lora-rules.ts'
 import { type FlagValues, readCommandLine } from './command-line.ts'
-import type { LoraOptions } from './engine.ts'
+import type { LoraOptions } from './engine-options.ts'
 
 /** Numbers of the model as the command line states them; what it leaves out is taken from the checkpoint. */
 export interface StatedModel {

@@ -7,7 +7,7 @@ import { flush, writeWhole } from '../formats/atomic-file.ts'
 import { pickleFloat } from '../formats/pickle-value.ts'
 import type { Architecture } from '../models/architecture.ts'
 import type { TrainOptions } from './arguments.ts'
-import type { Parameter } from './engine.ts'
+import type { Parameter } from './parameter.ts'
 import { type RunDefinition, type RunPosition, stateFileName, writeResumeState } from './resume-state.ts'
 import { valuesSource, weightValues } from './weights.ts'
 

@@ -1,54 +1,14 @@
 import { InputError, LayoutError, UnsupportedError } from '../errors.ts'
 import type { Architecture } from '../models/architecture.ts'
 import { planArena, type Sizes } from './arena.ts'
+import type { EngineOptions } from './engine-options.ts'
 import { compileKernels, instantiateKernels } from './kernels/load.ts'
 import { requireMemory, smallerModel } from './memory-estimate.ts'
+import type { Parameter } from './parameter.ts'
 import type { Slot } from './parameters.ts'
 import { startPool } from './pool.ts'
 import { places } from './rank.ts'
 import { settleThreads } from './threads.ts'
-
-/** Adapters of a LoRA run, on Megatron's fused linears: y = x·Wᵀ + (alpha / r)·(x·Aᵀ)·Bᵀ. */
-export interface LoraOptions {
-  /** Rank of the adapters. */
-  readonly r: number
-  readonly alpha: number
-  readonly targets: readonly LoraTarget[]
-}
-
-export type LoraTarget = 'linear_qkv' | 'linear_proj' | 'linear_fc1' | 'linear_fc2'
-
-export interface EngineOptions {
-  readonly architecture: Architecture
-  readonly seqLength: number
-  readonly microBatchSize: number
-  /** Worker threads; results do not depend on it. Default: the smaller of 4 and the machine's parallelism. */
-  readonly threads?: number
-  /** `reproducible` gives the same bits on every machine; `fast` fuses multiply and add where the processor can. Default `reproducible`. */
-  readonly numerics?: 'reproducible' | 'fast'
-  /** Train only these adapters; every other weight is frozen. */
-  readonly lora?: LoraOptions
-}
-
-/**
- * One tensor of the model, as views into the engine's shared memory: write to load, read to save, between calls only.
- *
- * Base weights have Hugging Face's names and row order. Adapters are `layers.{i}.{target}.lora_A.weight` [r, in] and
- * `….lora_B.weight` [out, r], with Megatron's rows at tp 1 (qkv fused per query group, fc1 gate then up).
- * All zero in a new engine, except norm weights, which are one.
- */
-export interface Parameter {
-  readonly name: string
-  readonly shape: readonly number[]
-  readonly trainable: boolean
-  /** Whether weight decay applies; as in Megatron not to vectors (norms, biases). */
-  readonly decay: boolean
-  readonly weight: Float32Array
-  /** What `accumulate` added since the last update; absent when frozen, like both moments of AdamW. */
-  readonly gradient?: Float32Array
-  readonly firstMoment?: Float32Array
-  readonly secondMoment?: Float32Array
-}
 
 export interface UpdateOptions {
   readonly learningRate: number

@@ -1,6 +1,6 @@
 import { LayoutError } from '../errors.ts'
 import { type MemoryParts, planArena } from './arena.ts'
-import type { EngineOptions } from './engine.ts'
+import type { EngineOptions } from './engine-options.ts'
 import { settleThreads } from './threads.ts'
 
 /** What the engine would take for these options, in bytes, and for what. Allocates nothing. */

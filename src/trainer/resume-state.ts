@@ -2,7 +2,7 @@ import { FormatError, InputError } from '../errors.ts'
 import { openSafetensors } from '../formats/safetensors.ts'
 import { createSafetensors } from '../formats/safetensors-writer.ts'
 import type { TrainOptions } from './arguments.ts'
-import type { Parameter } from './engine.ts'
+import type { Parameter } from './parameter.ts'
 import { loadValues, type NamedValues, valuesSource } from './weights.ts'
 
 /** Name of the trainer's own state, beside the checkpoint's shards. */

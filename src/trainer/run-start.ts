@@ -5,7 +5,7 @@ import { iterationFolder, readTracker, trackerPath } from '../checkpoint/megatro
 import { type MegatronCheckpointSource, openMegatronCheckpoint } from '../checkpoint/open-megatron.ts'
 import { InputError } from '../errors.ts'
 import type { TrainOptions } from './arguments.ts'
-import type { Parameter } from './engine.ts'
+import type { Parameter } from './parameter.ts'
 import { type RunPosition, stateFileName } from './resume-state.ts'
 import { byteView, isAdapter, loadValues, startAdapters, weightValues } from './weights.ts'
 

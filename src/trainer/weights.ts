@@ -1,7 +1,7 @@
 import { FormatError, InputError } from '../errors.ts'
 import { convertFloats } from '../formats/float-dtype.ts'
 import { dtypeBytes, type TensorInfo, type TensorSource } from '../formats/tensor.ts'
-import type { Parameter } from './engine.ts'
+import type { Parameter } from './parameter.ts'
 import { randomState } from './random-state.ts'
 
 /** Bytes that are read or written at a time (a row, where that is longer). */

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { createEngine, type Engine, type EngineOptions } from '../../src/trainer/engine.ts'
+import { createEngine, type Engine } from '../../src/trainer/engine.ts'
+import type { EngineOptions } from '../../src/trainer/engine-options.ts'
 import { estimateTrainerMemory, requireMemory } from '../../src/trainer/memory-estimate.ts'
 import { fillParameters } from './reference-run.ts'
 

@@ -1,5 +1,7 @@
 import type { Architecture } from '../../src/models/architecture.ts'
-import type { Engine, EngineOptions, Parameter } from '../../src/trainer/engine.ts'
+import type { Engine } from '../../src/trainer/engine.ts'
+import type { EngineOptions } from '../../src/trainer/engine-options.ts'
+import type { Parameter } from '../../src/trainer/parameter.ts'
 
 /** One run of fixtures/training-runs.json, as fixtures/make.py defines it. */
 export interface ReferenceRun {
