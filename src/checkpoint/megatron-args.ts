@@ -102,8 +102,8 @@ export function megatronArgs(options: ArgsOptions): ReadonlyMap<string, PickleVa
 export interface ArgsReader {
   /** The number in a field, or undefined when it is absent or None. */
   number(field: string): number | undefined
-  /** The number in a field that must be there: whole and from 1. */
-  count(field: string): number
+  /** The number in a field that must be there: whole, from 1 to `max`, default 2^31. */
+  count(field: string, max?: number): number
   flag(field: string): boolean | undefined
   text(field: string): string | undefined
   texts(field: string): readonly string[]
@@ -125,11 +125,10 @@ export function argsReader(args: ReadonlyMap<string, PickleValue>, file: string)
   }
   return {
     number,
-    count: field => {
+    count: (field, max = 2 ** 31) => {
       const value = number(field)
-      return value !== undefined && Number.isSafeInteger(value) && value >= 1
-        ? value
-        : refuse(field, 'a whole number from 1')
+      const isCount = value !== undefined && Number.isSafeInteger(value) && value >= 1 && value <= max
+      return isCount ? value : refuse(field, `a whole number from 1 to ${max}`)
     },
     flag: field => {
       const value = args.get(field) ?? undefined
@@ -152,17 +151,17 @@ export function argsReader(args: ReadonlyMap<string, PickleValue>, file: string)
  * otherwise), and `vocab_size` is often absent: then the vocabulary is taken to be the padded one.
  */
 export function architectureFromArgs(args: ArgsReader): Architecture {
-  const numAttentionHeads = args.count('num_attention_heads')
+  const numAttentionHeads = args.count('num_attention_heads', 65_536)
   const isGrouped = args.flag('group_query_attention') ?? false
   const hiddenSize = args.count('hidden_size')
   const addQkvBias = args.flag('add_qkv_bias') ?? false
   return {
     family: addQkvBias ? 'qwen2' : 'llama',
-    numLayers: args.count('num_layers'),
+    numLayers: args.count('num_layers', 10_000),
     hiddenSize,
     ffnHiddenSize: args.count('ffn_hidden_size'),
     numAttentionHeads,
-    numQueryGroups: isGrouped ? args.count('num_query_groups') : numAttentionHeads,
+    numQueryGroups: isGrouped ? args.count('num_query_groups', 65_536) : numAttentionHeads,
     kvChannels: args.number('kv_channels') === undefined ? hiddenSize / numAttentionHeads : args.count('kv_channels'),
     vocabSize: args.number('vocab_size') === undefined ? args.count('padded_vocab_size') : args.count('vocab_size'),
     maxPositionEmbeddings: args.count('max_position_embeddings'),

@@ -35,7 +35,8 @@ export interface OpenMegatronOptions {
   readonly architecture?: Architecture | undefined
   /**
    * The Megatron checkpoint that a LoRA checkpoint was trained on, with any parallel sizes: the source then has the
-   * merged weights. Without it the source has the adapters alone, under `adapterName`s.
+   * merged weights. Without it the source has the adapters (under `adapterName`s), embedding and output layer. A
+   * Megatron-Core checkpoint that holds the frozen weights too is its own base and always merged.
    */
   readonly base?: string | undefined
 }

@@ -9,16 +9,19 @@ const count = z
   .int()
   .min(1)
   .max(2 ** 31)
+// Beyond these a file is hostile: lists as long as the number are made.
+const layers = z.int().min(1).max(10_000)
+const heads = z.int().min(1).max(65_536)
 const positive = z.number().gt(0)
 const rope = z.object({ rope_theta: positive.nullish(), rope_type: z.string().nullish(), type: z.string().nullish() })
 
 /** The keys of `config.json` that weights and attention depend on. */
 const llamaConfig = z.object({
-  num_hidden_layers: count,
+  num_hidden_layers: layers,
   hidden_size: count,
   intermediate_size: count,
-  num_attention_heads: count,
-  num_key_value_heads: count.nullish(),
+  num_attention_heads: heads,
+  num_key_value_heads: heads.nullish(),
   head_dim: count.nullish(),
   vocab_size: count,
   max_position_embeddings: count.nullish(),

@@ -1,4 +1,5 @@
-import { join } from 'node:path'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
 import { listShards } from '../../src/checkpoint/megatron-folder.ts'
 import { flattenModel } from '../../src/checkpoint/model-state.ts'
@@ -6,8 +7,9 @@ import { openMegatronCheckpoint } from '../../src/checkpoint/open-megatron.ts'
 import type { MegatronLayout } from '../../src/checkpoint/stage-weights.ts'
 import { writeMegatronCheckpoint } from '../../src/checkpoint/write-megatron.ts'
 import { floatValues } from '../../src/formats/float-dtype.ts'
-import type { PickleNamespace } from '../../src/formats/pickle-value.ts'
+import { type NewTensor, type PickleNamespace, type PickleTensor, pickleDict } from '../../src/formats/pickle-value.ts'
 import { openTorchFile } from '../../src/formats/torch-file.ts'
+import { createTorchFile, planTorchFile } from '../../src/formats/torch-writer.ts'
 import { type LoraTarget, loraTargets } from '../../src/models/lora-rules.ts'
 import {
   llama,
@@ -200,6 +202,43 @@ test('a legacy LoRA file holds adapters under their PEFT names, embedding and ou
     '/models/base',
   ])
   await file.close()
+})
+
+test('a Megatron-Core checkpoint with frozen weights beside the adapters is merged by itself', async () => {
+  const dir = await temporaryFolder()
+  const common = { architecture: model, parallel: { tp: 1, pp: 1 }, layout: 'mcore', iteration: 1 } as const
+  await writeMegatronCheckpoint(join(dir, 'dense'), { ...common, source: memorySource(dense) })
+  const lora = { r, alpha, targets: loraTargets, base: '' }
+  await writeMegatronCheckpoint(join(dir, 'lora'), { ...common, source: withAdapters, lora })
+  const [frozen, adapted] = await Promise.all(
+    ['dense', 'lora'].map(async name => openTorchFile((await listShards(join(dir, name), 1))[0]![0]!)),
+  )
+  // PEFT renames what it wraps: linear_qkv.weight becomes linear_qkv.base_layer.weight.
+  const wrapped = /(linear_\w+)\.(weight|bias)$/
+  const tensors = new Map<string, [NewTensor, Uint8Array]>()
+  for (const file of [frozen!, adapted!]) {
+    for (const [key, value] of flattenModel(file).chunks[0]!) {
+      if (value === null) continue
+      const { dtype, shape } = value as PickleTensor
+      const bytes = await file.readRows(value as PickleTensor, { start: 0, end: shape[0]! })
+      tensors.set(key.replace(wrapped, '$1.base_layer.$2'), [{ type: 'new-tensor', dtype, shape }, bytes])
+    }
+  }
+  const path = join(dir, 'both', 'iter_0000001', 'mp_rank_00', 'model_optim_rng.pt')
+  await mkdir(dirname(path), { recursive: true })
+  await writeFile(join(dir, 'both', 'latest_checkpointed_iteration.txt'), '1')
+  const entries = new Map([...tensors].map(([key, [tensor]]) => [key, tensor]))
+  const args = (adapted!.value as ReadonlyMap<string, PickleNamespace>).get('args')!
+  const value = pickleDict([
+    ['args', args],
+    ['model', { type: 'ordered-dict', entries }],
+  ])
+  const writer = await createTorchFile(path, planTorchFile(value, { root: 'model_optim_rng' }))
+  for (const [tensor, bytes] of tensors.values()) await writer.write(tensor, bytes)
+  await writer.finish()
+  const merged = await openMegatronCheckpoint(join(dir, 'both'), { architecture: model })
+  expect(sorted(await readAll(merged))).toEqual(sorted(mergedByHand(loraTargets)))
+  for (const file of [frozen!, adapted!, merged]) await file.close()
 })
 
 test('merged elements are rounded once, not twice', async () => {
