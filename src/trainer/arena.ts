@@ -1,5 +1,6 @@
 import type { EngineOptions } from './engine-options.ts'
 import { type ModelWeights, placeWeights } from './parameters.ts'
+import { type Sizes, sizesOf } from './sizes.ts'
 import { controlBytes } from './sync.ts'
 
 /** First byte of the arena, above the kernels' own tables (their `heapBase()` is 11 KiB). */
@@ -15,27 +16,6 @@ export function scratchBytes(positions: number): number {
 
 /** Logits held at once, in floats (16 MiB), but never fewer than 256 rows. */
 const logitsAtOnce = 4 * 1024 * 1024
-
-/** The sizes of a model and its micro-batch. */
-export interface Sizes {
-  readonly batch: number
-  readonly positions: number
-  /** batch · positions */
-  readonly tokens: number
-  readonly hidden: number
-  readonly ffn: number
-  readonly heads: number
-  readonly groups: number
-  readonly headDim: number
-  readonly vocab: number
-  /** Width of all query heads, and of all key heads. */
-  readonly queries: number
-  readonly keys: number
-  readonly qkv: number
-  readonly layers: number
-  readonly epsilon: number
-  readonly rotaryBase: number
-}
 
 /** What the forward pass of a layer leaves for its backward pass, as addresses; z are the adapters' inner values. */
 export interface SavedActivations {
@@ -158,27 +138,5 @@ export function planArena(options: EngineOptions, threads: number): Arena {
       logits: end - afterActivations,
       threads: afterThreads,
     },
-  }
-}
-
-function sizesOf({ architecture: a, microBatchSize, seqLength }: EngineOptions): Sizes {
-  const queries = a.numAttentionHeads * a.kvChannels
-  const keys = a.numQueryGroups * a.kvChannels
-  return {
-    batch: microBatchSize,
-    positions: seqLength,
-    tokens: microBatchSize * seqLength,
-    hidden: a.hiddenSize,
-    ffn: a.ffnHiddenSize,
-    heads: a.numAttentionHeads,
-    groups: a.numQueryGroups,
-    headDim: a.kvChannels,
-    vocab: a.vocabSize,
-    queries,
-    keys,
-    qkv: queries + 2 * keys,
-    layers: a.numLayers,
-    epsilon: a.normEpsilon,
-    rotaryBase: a.rotaryBase,
   }
 }

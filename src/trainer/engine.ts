@@ -1,6 +1,5 @@
 import { InputError, LayoutError, UnsupportedError } from '../errors.ts'
-import type { Architecture } from '../models/architecture.ts'
-import { planArena, type Sizes } from './arena.ts'
+import { planArena } from './arena.ts'
 import type { EngineOptions } from './engine-options.ts'
 import { compileKernels, instantiateKernels } from './kernels/load.ts'
 import { requireMemory, smallerModel } from './memory-estimate.ts'
@@ -8,6 +7,7 @@ import type { Parameter } from './parameter.ts'
 import type { Slot } from './parameters.ts'
 import { startPool } from './pool.ts'
 import { places } from './rank.ts'
+import type { Sizes } from './sizes.ts'
 import { settleThreads } from './threads.ts'
 
 export interface UpdateOptions {

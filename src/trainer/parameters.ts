@@ -1,6 +1,6 @@
 import type { LoraTarget } from '../models/lora-rules.ts'
-import type { Sizes } from './arena.ts'
 import type { EngineOptions } from './engine-options.ts'
+import type { Sizes } from './sizes.ts'
 
 /** One named tensor and its address. */
 export interface Slot {
