@@ -29,13 +29,14 @@ export function convertFloats(bytes: Uint8Array, types: { from: Dtype; to: Dtype
   if (!isFloatDtype(from) || !isFloatDtype(to)) {
     throw new UnsupportedError(`Weights of type ${from} cannot become ${to}; BF16, F16 and F32 can.`)
   }
-  const source = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  const target = new DataView(out.buffer, out.byteOffset, out.byteLength)
-  for (let i = 0; i < count; i++) {
-    const bits = from === 'F32' ? source.getUint32(4 * i, true) : widenBits(source.getUint16(2 * i, true), from)
-    if (to === 'F32') target.setUint32(4 * i, bits, true)
-    else target.setUint16(2 * i, to === 'BF16' ? bf16Bits(bits) : f16Bits(bits), true)
-  }
+  const source = elements(bytes, from)
+  const target = elements(out, to)
+  if (from === 'F32')
+    for (let i = 0; i < count; i++) target[i] = to === 'BF16' ? bf16Bits(source[i]!) : f16Bits(source[i]!)
+  else if (to === 'F32') for (let i = 0; i < count; i++) target[i] = widenBits(source[i]!, from)
+  else if (to === 'BF16') for (let i = 0; i < count; i++) target[i] = bf16Bits(widenBits(source[i]!, from))
+  else for (let i = 0; i < count; i++) target[i] = f16Bits(widenBits(source[i]!, from))
+  if (target.buffer !== out.buffer) out.set(new Uint8Array(target.buffer))
   return out
 }
 
@@ -57,6 +58,15 @@ export function storeFloats(values: Float64Array, dtype: FloatDtype, out: Uint8A
       target.setUint16(2 * i, dtype === 'BF16' ? bf16Bits(bits) : f16Bits(bits), true)
     }
   }
+}
+
+// Every platform of Node.js that trains models is little-endian; typed arrays there are the file's own bytes.
+function elements(bytes: Uint8Array, dtype: FloatDtype): Uint16Array | Uint32Array {
+  const View = dtype === 'F32' ? Uint32Array : Uint16Array
+  const size = dtypeBytes[dtype]
+  return bytes.byteOffset % size === 0
+    ? new View(bytes.buffer, bytes.byteOffset, bytes.byteLength / size)
+    : new View(new Uint8Array(bytes).buffer)
 }
 
 /** Bits of a float32 that a second rounding, to fewer bits, treats exactly as it would `value` (rounding to odd). */

@@ -65,6 +65,11 @@ test.each([
   expect(out[0]! | (out[1]! << 8)).toBe(bits)
 })
 
+test('a Buffer that is part of a larger one is converted at its place', () => {
+  const part = Buffer.concat([Buffer.alloc(3), wide([0x3f800000, 0x40000000])]).subarray(3)
+  expect([...convertFloats(part, { from: 'F32', to: 'BF16' }, room(2))]).toEqual([0x80, 0x3f, 0x00, 0x40])
+})
+
 test('whole numbers do not become weights', () => {
   expect(() => convertFloats(new Uint8Array(8), { from: 'I64', to: 'BF16' }, room(1))).toThrow(UnsupportedError)
 })

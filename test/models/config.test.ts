@@ -114,6 +114,7 @@ test.each<[string, unknown, RegExp]>([
   ['no model type', {}, /expected a model_type/],
   ['no object', 'llama', /expected a model_type/],
   ['no number of layers', { ...llama2, num_hidden_layers: undefined }, /num_hidden_layers/],
+  ['a billion layers', { ...llama2, num_hidden_layers: 1e9 }, /num_hidden_layers/],
   ['layers that are not whole', { ...llama2, num_hidden_layers: 1.5 }, /num_hidden_layers/],
   [
     'heads that the groups do not divide',
