@@ -26,7 +26,7 @@ const trained = train({
     seqLength: 128,
     microBatchSize: 8,
     globalBatchSize: 16,
-    epochs: 8,
+    epochs: 6,
     lr: 2e-3,
     minLr: 2e-4,
     lrWarmupFraction: 0.05,
