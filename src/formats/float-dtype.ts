@@ -62,11 +62,10 @@ export function storeFloats(values: Float64Array, dtype: FloatDtype, out: Uint8A
 
 // Every platform of Node.js that trains models is little-endian; typed arrays there are the file's own bytes.
 function elements(bytes: Uint8Array, dtype: FloatDtype): Uint16Array | Uint32Array {
-  const View = dtype === 'F32' ? Uint32Array : Uint16Array
   const size = dtypeBytes[dtype]
-  return bytes.byteOffset % size === 0
-    ? new View(bytes.buffer, bytes.byteOffset, bytes.byteLength / size)
-    : new View(new Uint8Array(bytes).buffer)
+  const { buffer, byteOffset, byteLength } = bytes.byteOffset % size === 0 ? bytes : new Uint8Array(bytes)
+  const count = byteLength / size
+  return size === 4 ? new Uint32Array(buffer, byteOffset, count) : new Uint16Array(buffer, byteOffset, count)
 }
 
 /** Bits of a float32 that a second rounding, to fewer bits, treats exactly as it would `value` (rounding to odd). */
