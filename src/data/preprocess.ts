@@ -68,6 +68,11 @@ export async function preprocessCorpus(options: PreprocessOptions): Promise<Prep
   const handler = handlerNamed(options.handler)
   if (!(seqLength > 0))
     throw new InputError(`seqLength is ${seqLength}; it must be at least 1.`, { field: 'seqLength' })
+  if (jsonKeys.length === 0 || new Set(jsonKeys).size < jsonKeys.length) {
+    throw new InputError(`jsonKeys are ${JSON.stringify(jsonKeys)}; at least one is needed, and each once.`, {
+      field: 'jsonKeys',
+    })
+  }
   const totalBytes = await measureFiles(files)
   const tokenizer = await loadTokenizer(options.tokenizerDir)
   const context = { tokenizer, jsonKeys, eod: options.appendEod ? endOf(tokenizer, options.tokenizerDir) : undefined }

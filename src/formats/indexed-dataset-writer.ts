@@ -1,7 +1,7 @@
 import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { flush, siblingTemp } from './atomic-file.ts'
-import { indexHeaderBytes, indexMagic } from './indexed-dataset.ts'
+import { indexHeaderBytes, indexMagic } from './indexed-dataset-index.ts'
 
 /** A Megatron dataset in the making. Nothing is visible at its prefix until `finish`. */
 export interface IndexedDatasetWriter {

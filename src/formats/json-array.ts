@@ -1,5 +1,5 @@
 import { FormatError } from '../errors.ts'
-import { type Chunks, isBlank, linePlace, parseRecord } from './json-records.ts'
+import { type Chunks, isBlank, linePlace, parseRecord } from './json-record.ts'
 import type { DataRecord, RecordBatch } from './record-batch.ts'
 
 /** Where the scan of an array stands. Numbers, not words: it is looked at for every byte between elements. */

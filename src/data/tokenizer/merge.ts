@@ -54,7 +54,7 @@ function createScanMerge({ find, slots }: MergeTable): Merge {
   }
 }
 
-/** The same for long pieces in n log n: symbols in a linked list, candidate merges in a binary heap by rank, then place. */
+/** The same for long pieces in n log n: symbols in a linked list, candidate merges in a heap by rank, then place. */
 function createHeapMerge({ find, slots }: MergeTable): Merge {
   let next = new Int32Array(0)
   let previous = new Int32Array(0)
@@ -75,8 +75,9 @@ function createHeapMerge({ find, slots }: MergeTable): Merge {
       previous[i] = i - 1
     }
     for (let i = 0; i + 1 < count; i++) offer(i, i + 1)
-    while (heap.pop()) {
-      const { rank, at } = heap.popped
+    for (let key = heap.pop(); key >= 0; key = heap.pop()) {
+      const rank = Math.floor(key / rankUnit)
+      const at = key - rank * rankUnit
       const after = next[at] as number
       // A symbol that was merged away has -1; a pair that changed since it was offered has another rank.
       if ((symbols[at] as number) < 0 || after < 0) continue
@@ -98,48 +99,45 @@ function createHeapMerge({ find, slots }: MergeTable): Merge {
   }
 }
 
-/** A binary heap of (rank, place) pairs in typed arrays. Each merge offers at most two and takes one away. */
+/** Puts rank and place into one number, ordered by rank, then by place. Exact: ranks have 22 bits, 53 are to be had. */
+const rankUnit = 2 ** 31
+
+/** A heap of candidate merges, four children a node. Each merge offers at most two and takes one away. */
 function createHeap(symbols: number) {
-  const ranks = new Int32Array(3 * symbols + 2)
-  const places = new Int32Array(3 * symbols + 2)
-  const popped = { rank: 0, at: 0 }
+  const keys = new Float64Array(3 * symbols + 2)
   let size = 0
-  const isBefore = (rank: number, place: number, i: number) =>
-    rank < (ranks[i] as number) || (rank === ranks[i] && place < (places[i] as number))
   return {
-    popped,
     clear() {
       size = 0
     },
     push(rank: number, place: number) {
+      const key = rank * rankUnit + place
       let at = size++
       while (at > 0) {
-        const parent = (at - 1) >> 1
-        if (!isBefore(rank, place, parent)) break
-        ranks[at] = ranks[parent] as number
-        places[at] = places[parent] as number
+        const parent = (at - 1) >> 2
+        if (key >= (keys[parent] as number)) break
+        keys[at] = keys[parent] as number
         at = parent
       }
-      ranks[at] = rank
-      places[at] = place
+      keys[at] = key
     },
-    pop(): boolean {
-      if (size === 0) return false
-      popped.rank = ranks[0] as number
-      popped.at = places[0] as number
-      const rank = ranks[--size] as number
-      const place = places[size] as number
+    /** The least key, taken away; -1 when there is none. */
+    pop(): number {
+      if (size === 0) return -1
+      const least = keys[0] as number
+      const key = keys[--size] as number
       let at = 0
-      for (let child = 1; child < size; child = 2 * at + 1) {
-        if (child + 1 < size && isBefore(ranks[child + 1] as number, places[child + 1] as number, child)) child++
-        if (isBefore(rank, place, child)) break
-        ranks[at] = ranks[child] as number
-        places[at] = places[child] as number
+      for (let first = 1; first < size; first = 4 * at + 1) {
+        let child = first
+        for (let other = first + 1; other < first + 4 && other < size; other++) {
+          if ((keys[other] as number) < (keys[child] as number)) child = other
+        }
+        if (key <= (keys[child] as number)) break
+        keys[at] = keys[child] as number
         at = child
       }
-      ranks[at] = rank
-      places[at] = place
-      return true
+      keys[at] = key
+      return least
     },
   }
 }

@@ -17,12 +17,12 @@ export interface TokenizerConfig {
   readonly splitSpecialTokens: boolean
 }
 
-export const specialRoles = [
+const specialRoles = [
   'bos_token',
   'eos_token',
   'unk_token',
-  'pad_token',
   'sep_token',
+  'pad_token',
   'cls_token',
   'mask_token',
 ] as const

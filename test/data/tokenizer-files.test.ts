@@ -1,0 +1,219 @@
+import { readFileSync } from 'node:fs'
+import { mkdtemp } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { loadTokenizer } from '../../src/data/tokenizer/tokenizer.ts'
+import { loadFrom } from './oracle.ts'
+
+const text = readFileSync(new URL('./golden/tokenizers/byte-level/tokenizer.json', import.meta.url), 'utf8')
+const fallbackText = readFileSync(new URL('./golden/tokenizers/byte-fallback/tokenizer.json', import.meta.url), 'utf8')
+
+// biome-ignore lint/suspicious/noExplicitAny: the cases below break the file in ways that no type allows.
+type Broken = any
+
+function broken(change: (json: Broken) => void): Broken {
+  const json: Broken = JSON.parse(text)
+  change(json)
+  return json
+}
+
+describe('a tokenizer.json that cannot be right is refused', () => {
+  const cases: readonly (readonly [string, (json: Broken) => void, RegExp])[] = [
+    ['no model', json => delete json.model, /expected a model, found none/],
+    ['no vocabulary', json => delete json.model.vocab, /model\.vocab with 1 to 1048576 tokens, found 0/],
+    ['a list as vocabulary', json => (json.model.vocab = []), /model\.vocab with/],
+    ['an id that is text', json => (json.model.vocab.a = '7'), /an id for token "a", found "7"/],
+    ['an id that is negative', json => (json.model.vocab.a = -1), /an id for token "a", found -1/],
+    ['an id that is a fraction', json => (json.model.vocab.a = 1.5), /an id for token "a", found 1.5/],
+    ['an id beyond every table', json => (json.model.vocab.a = 2 ** 40), /an id for token "a"/],
+    [
+      'two tokens with one id',
+      json => (json.model.vocab.a = json.model.vocab.b),
+      /no two tokens share, found \d+ for "a" and "b"/,
+    ],
+    [
+      'merges that are no list',
+      json => (json.model.merges = {}),
+      /model\.merges, a list of at most 4194304, found object/,
+    ],
+    ['ten million merges', json => (json.model.merges = new Array(1e7).fill('')), /at most 4194304, found 10000000/],
+    ['a merge of one token', json => (json.model.merges[3] = 'ab'), /two tokens in merge 3/],
+    ['a merge of numbers', json => (json.model.merges[3] = [1, 2]), /two tokens in merge 3/],
+    ['a merge of a missing token', json => (json.model.merges[3] = 'zzz a'), /merge 3, found "zzz", which is none/],
+    ['a merge into a missing token', json => (json.model.merges[3] = ['!', '!']), /merge 3, found "!!", which is none/],
+    ['added tokens that are no list', json => (json.added_tokens = 7), /added_tokens, a list/],
+    ['an added token without content', json => (json.added_tokens[1] = { id: 1 }), /a token in added_tokens\[1\]/],
+    ['an added token with another id', json => (json.added_tokens[1].id = 99), /id 1 for the added token .*, found 99/],
+    [
+      'a template with an unknown token',
+      json =>
+        (json.post_processor = {
+          type: 'TemplateProcessing',
+          single: [{ SpecialToken: { id: 'x' } }, { Sequence: { id: 'A' } }],
+        }),
+      /ids of x in post_processor\.special_tokens/,
+    ],
+    [
+      'a template without a sequence',
+      json => (json.post_processor = { type: 'TemplateProcessing', single: [] }),
+      /one sequence A/,
+    ],
+  ]
+  test.each(cases)('%s', async (_, change, message) => {
+    const loading = loadFrom({ 'tokenizer.json': broken(change) })
+    await expect(loading).rejects.toThrow(message)
+    await expect(loading).rejects.toMatchObject({ code: 'bad-format' })
+  })
+
+  test('no JSON at all', async () => {
+    await expect(loadFrom({ 'tokenizer.json': '{' })).rejects.toMatchObject({ code: 'bad-format' })
+    await expect(loadFrom({ 'tokenizer.json': '[]' })).rejects.toMatchObject({ code: 'bad-format' })
+    await expect(loadTokenizer(await mkdtemp(join(tmpdir(), 'ascendflow-')))).rejects.toThrow(/found no such file/)
+  })
+})
+
+describe('a tokenizer that asks for something unknown is refused by name', () => {
+  const cases: readonly (readonly [string, (json: Broken) => void, RegExp])[] = [
+    ['another model', json => (json.model.type = 'Unigram'), /a model of type Unigram/],
+    ['dropout', json => (json.model.dropout = 0.1), /dropout 0.1/],
+    [
+      'a prefix of later subwords',
+      json => (json.model.continuing_subword_prefix = '##'),
+      /continuing_subword_prefix "##"/,
+    ],
+    ['another normalizer', json => (json.normalizer = { type: 'Lowercase' }), /normalizes with \{"type":"Lowercase"\}/],
+    [
+      'another pattern',
+      json =>
+        (json.pre_tokenizer = {
+          type: 'Sequence',
+          pretokenizers: [
+            { type: 'Split', pattern: { Regex: '\\p{L}+' }, behavior: 'Isolated', invert: false },
+            { type: 'ByteLevel', add_prefix_space: false, use_regex: false },
+          ],
+        }),
+      /the pattern \\p\{L\}\+, which/,
+    ],
+    ['another pre-tokenizer', json => (json.pre_tokenizer = { type: 'BertPreTokenizer' }), /BertPreTokenizer/],
+    ['another post-processor', json => (json.post_processor = { type: 'BertProcessing' }), /BertProcessing/],
+  ]
+  test.each(cases)('%s', async (_, change, message) => {
+    const loading = loadFrom({ 'tokenizer.json': broken(change) })
+    await expect(loading).rejects.toThrow(message)
+    await expect(loading).rejects.toMatchObject({ code: 'unsupported' })
+  })
+})
+
+describe('the files beside tokenizer.json', () => {
+  const json = JSON.parse(text)
+  const tokens = (json.added_tokens as { content: string }[]).length
+  const size = Object.keys(json.model.vocab).length
+
+  test('without them there are no special tokens', async () => {
+    const tokenizer = await loadFrom({ 'tokenizer.json': json })
+    expect(tokenizer.vocabSize).toBe(size)
+    expect([tokenizer.bosId, tokenizer.eosId, tokenizer.padId]).toEqual([undefined, undefined, undefined])
+    expect(tokens).toBe(3)
+  })
+
+  // The expected ids follow from `AutoTokenizer.from_pretrained(folder)` of transformers 4.57.6 on the same files.
+  const cases: readonly (readonly [
+    string,
+    Record<string, unknown>,
+    { bosId?: number; eosId?: number; padId?: number; vocabSize: number },
+  ])[] = [
+    [
+      'tokenizer_config.json names them as text or as records',
+      { 'tokenizer_config.json': { eos_token: '<|im_end|>', bos_token: { content: '<|im_start|>' }, pad_token: null } },
+      { bosId: 1, eosId: 2, vocabSize: size },
+    ],
+    [
+      'special_tokens_map.json goes before tokenizer_config.json',
+      {
+        'tokenizer_config.json': { eos_token: '<|im_end|>' },
+        'special_tokens_map.json': { eos_token: '<|endoftext|>' },
+      },
+      { eosId: 0, vocabSize: size },
+    ],
+    [
+      'but not where tokenizer_config.json lists the added tokens',
+      {
+        'tokenizer_config.json': {
+          eos_token: '<|im_end|>',
+          added_tokens_decoder: { 2: { content: '<|im_end|>', special: true } },
+        },
+        'special_tokens_map.json': { eos_token: '<|endoftext|>' },
+      },
+      { eosId: 2, vocabSize: size },
+    ],
+    [
+      'a token that is new is added at the end',
+      { 'tokenizer_config.json': { eos_token: '<|done|>', pad_token: '<|pad|>' } },
+      { eosId: size, padId: size + 1, vocabSize: size + 2 },
+    ],
+    [
+      'a class has tokens of its own',
+      { 'tokenizer_config.json': { tokenizer_class: 'Qwen2Tokenizer' } },
+      { eosId: 0, padId: 0, vocabSize: size },
+    ],
+    [
+      'a class is found by the model type',
+      { 'config.json': { model_type: 'qwen2' } },
+      { eosId: 0, padId: 0, vocabSize: size },
+    ],
+  ]
+  test.each(cases)('%s', async (_, files, expected) => {
+    const { bosId, eosId, padId, vocabSize } = await loadFrom({ 'tokenizer.json': json, ...files })
+    expect({ bosId, eosId, padId, vocabSize }).toEqual({
+      bosId: undefined,
+      eosId: undefined,
+      padId: undefined,
+      ...expected,
+    })
+  })
+
+  test('a special token is found in the text even when only the configuration says that it is one', async () => {
+    const config = { eos_token: 'ing' }
+    const tokenizer = await loadFrom({ 'tokenizer.json': json, 'tokenizer_config.json': config })
+    expect([...tokenizer.encode('jumping')].at(-1)).toBe(tokenizer.eosId)
+  })
+
+  test('split_special_tokens leaves special tokens to the merges', async () => {
+    const split = await loadFrom({ 'tokenizer.json': json, 'tokenizer_config.json': { split_special_tokens: true } })
+    expect(split.encode('a<|im_end|>')).not.toContain(2)
+    expect((await loadFrom({ 'tokenizer.json': json })).encode('a<|im_end|>')).toContain(2)
+  })
+
+  test('flags of added_tokens_decoder replace those of tokenizer.json', async () => {
+    const decoder = {
+      2: { content: '<|im_end|>', lstrip: true, rstrip: false, normalized: false, single_word: false, special: true },
+    }
+    const tokenizer = await loadFrom({
+      'tokenizer.json': json,
+      'tokenizer_config.json': { added_tokens_decoder: decoder },
+    })
+    const a = json.model.vocab.a as number
+    expect([...tokenizer.encode('a   <|im_end|>')]).toEqual([a, 2])
+  })
+
+  // LlamaTokenizerFast makes its template of add_bos_token (default true) and add_eos_token (default false).
+  test.each([
+    [{}, [1], []],
+    [{ add_bos_token: false }, [], []],
+    [{ add_bos_token: true, add_eos_token: true }, [1], [2]],
+    [{ add_bos_token: false, add_eos_token: true }, [], [2]],
+  ])('LlamaTokenizer with %j', async (flags, before, after) => {
+    for (const tokenizer_class of ['LlamaTokenizer', 'LlamaTokenizerFast']) {
+      const files = { 'tokenizer.json': fallbackText, 'tokenizer_config.json': { tokenizer_class, ...flags } }
+      const tokenizer = await loadFrom(files)
+      const ids = [...tokenizer.encode('the', { addSpecialTokens: false })]
+      expect([...tokenizer.encode('the')]).toEqual([...before, ...ids, ...after])
+    }
+  })
+
+  test('a configuration that is no JSON is refused', async () => {
+    const loading = loadFrom({ 'tokenizer.json': json, 'tokenizer_config.json': 'eos' })
+    await expect(loading).rejects.toMatchObject({ code: 'bad-format' })
+  })
+})
