@@ -20,24 +20,14 @@ const validation = preprocess(
   { name: 'preprocess-held-out' },
 )
 const init = hfToMegatron({ model: base, parallel })
-const trained = train({
-  ...{ data, validation, init, parallel },
-  ...{
-    seqLength: 128,
-    microBatchSize: 8,
-    globalBatchSize: 16,
-    epochs: 6,
-    lr: 2e-3,
-    minLr: 2e-4,
-    lrWarmupFraction: 0.05,
-  },
-})
+const recipe = { seqLength: 128, microBatchSize: 8, globalBatchSize: 16, epochs: 6, lr: 2e-3, minLr: 2e-4 }
+const trained = train({ data, validation, init, parallel, ...recipe, lrWarmupFraction: 0.05 })
 const model = megatronToHf({ checkpoint: trained, like: base })
 
 console.log(`${await plan(model, { store })}\n`)
 
 const job = run({ model, trained }, { store })
-await showProgress(job)
+showProgress(job)
 const { model: hf, trained: result } = await job
 
 const { before, after } = result.validationLoss ?? {}

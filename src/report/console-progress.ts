@@ -1,4 +1,4 @@
-import type { SingleBar } from 'cli-progress'
+import type { MultiBar, SingleBar } from 'cli-progress'
 import type { EventOf, FlowEvent } from '../flow/event.ts'
 
 /** Anything whose events can be listened to: a run. */
@@ -15,15 +15,15 @@ export interface ConsoleProgressOptions {
  * Shows on a console how a run goes: a bar for each step at work with its loss, and a line for each that has ended.
  * Where the stream is no terminal (a log file, CI), lines only: about ten for each step that tells how far it is.
  */
-export async function showProgress(run: Listenable, options: ConsoleProgressOptions = {}): Promise<void> {
+export function showProgress(run: Listenable, options: ConsoleProgressOptions = {}): void {
   const { stream = process.stderr } = options
-  const { default: progress } = await import('cli-progress')
-  const bars = stream.isTTY
-    ? new progress.MultiBar(
-        { format, stream, hideCursor: true, clearOnComplete: true },
-        progress.Presets.shades_classic,
-      )
-    : undefined
+  let bars: MultiBar | undefined
+  let ended = false
+  if (stream.isTTY)
+    void import('cli-progress').then(({ default: { MultiBar, Presets } }) => {
+      if (!ended)
+        bars = new MultiBar({ format, stream, hideCursor: true, clearOnComplete: true }, Presets.shades_classic)
+    })
   const atWork = new Map<string, StepView>()
 
   const say = (line: string) => (bars ? bars.log(`${line}\n`) : stream.write(`${line}\n`))
@@ -34,7 +34,7 @@ export async function showProgress(run: Listenable, options: ConsoleProgressOpti
       view.bar ??= bars.create(seen.total, 0, { step, note: '' })
       view.bar.setTotal(seen.total)
       view.bar.update(seen.done, { step, note: seen.note })
-    } else if (seen.done >= view.nextLine && Date.now() - view.since >= quietMs) {
+    } else if (!stream.isTTY && seen.done >= view.nextLine && Date.now() - view.since >= quietMs) {
       view.nextLine = seen.done + seen.total / 10
       say(`  ${step}  ${Math.floor((100 * seen.done) / seen.total)} %${seen.note ? `  ${seen.note}` : ''}`)
     }
@@ -59,7 +59,12 @@ export async function showProgress(run: Listenable, options: ConsoleProgressOpti
   run.on('step.failed', ({ step, error }) =>
     finish(step, `✗ ${error.message.startsWith(step) ? '' : `${step}: `}${error.message}`),
   )
-  run.on('run.finished', () => bars?.stop())
+  run.on('run.finished', () => {
+    ended = true
+    // Lines wait for the next drawing, and stop() draws no more.
+    bars?.update()
+    bars?.stop()
+  })
 }
 
 interface StepView {
