@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import { InputError } from '../errors.ts'
 import { createIndexedDataset, type IndexedDatasetWriter } from '../formats/indexed-dataset-writer.ts'
 import { ignoredLabel } from './handlers/general-instruction.ts'
@@ -89,6 +90,9 @@ export async function preprocessCorpus(options: PreprocessOptions): Promise<Prep
       for (let i = 0; i < batch.records.length; i++) {
         const encoded = handler.encode(createRow(batch, i), context)
         count.rows++
+        // A row group of Parquet may take a minute: let timers and signals through.
+        if (count.rows % 1024 === 0) await setImmediate()
+        signal?.throwIfAborted()
         if (encoded.every(sequences => sequences.length === 0)) count.emptyRows++
         for (const [key, sequences] of encoded.entries()) {
           if (sequences.length === 0) continue
@@ -102,10 +106,10 @@ export async function preprocessCorpus(options: PreprocessOptions): Promise<Prep
           if (key === labels || labels < 0) for (const sequence of kept) count.trainTokens += countTrained(sequence)
         }
       }
-      signal?.throwIfAborted()
       progress(batch.file, batch.bytesRead)
     }
     if (count.kept === 0) throw nothingKept({ files, handler, seqLength, ...count })
+    signal?.throwIfAborted()
     await removeStaleCaches([outputPrefix, ...prefixes])
     await Promise.all(writers.map(writer => writer.retire()))
     const datasets: WrittenDataset[] = []
