@@ -66,8 +66,7 @@ export async function followJob({ work, input, context, tell }: JobOptions): Pro
         await removeJobNote(places.job)
         throw jobError(executor, handle, update, tail)
       }
-      const output = await body.collect(input as Record<string, unknown>, context)
-      await removeJobNote(places.job)
+      const output = await collected(() => body.collect(input as Record<string, unknown>, context), places.job)
       return output
     }
   } catch (error) {
@@ -79,6 +78,21 @@ export async function followJob({ work, input, context, tell }: JobOptions): Pro
   throw new JobError(`${executor.name} stopped telling about job ${handle.id} before it ended.`, {
     ...{ executor: executor.name, job: handle.id, retryable: true, logTail: tail },
   })
+}
+
+/**
+ * What `collect` gives. A JobError from it says that the job, whatever its exit status, did not do its work: the next
+ * attempt submits a new one. After any other failure the job stays noted, so that only collecting is done again.
+ */
+async function collected(collect: () => unknown, note: string): Promise<unknown> {
+  try {
+    const output = await collect()
+    await removeJobNote(note)
+    return output
+  } catch (error) {
+    if (error instanceof JobError) await removeJobNote(note)
+    throw error
+  }
 }
 
 /** Cancels the job noted in `job.json`, if there is one, and forgets it. */

@@ -51,7 +51,10 @@ export interface JobBody<I extends z.ZodObject, O extends z.ZodType> {
   launch(input: z.output<I>, context: Pick<StepContext, 'workDir'>): Launch
   /** Numbers found in one line of output; undefined when the line holds none. */
   metricsFrom?(line: string, input: z.output<I>): Readonly<Record<string, number>> | undefined
-  /** The output, from what the succeeded job left in `workDir`. */
+  /**
+   * The output, from what the succeeded job left in `workDir`. Throw a JobError when the job did not do its work, for
+   * all that its exit status says: then the next attempt submits a new one.
+   */
   collect(input: z.output<I>, context: StepContext): Awaitable<z.input<O>>
 }
 

@@ -78,6 +78,8 @@ const ArchitectureFacts: z.ZodType<Architecture, Architecture> = z.object({
   rotaryBase: z.number(),
   tiedEmbeddings: z.boolean(),
   addQkvBias: z.boolean(),
+  ropeScaling: z.string().exactOptional(),
+  slidingWindow: z.number().exactOptional(),
 })
 
 /** What `train` needs to know of a checkpoint, beside where it is. */

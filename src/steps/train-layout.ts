@@ -1,7 +1,8 @@
-import { LayoutError } from '../errors.ts'
+import { LayoutError, UnsupportedError } from '../errors.ts'
 import type { Known } from '../flow/call.ts'
 import { checkModelLayout, parallelLayout } from '../layout/parallel-layout.ts'
 import { trainingIterations } from '../layout/training-iterations.ts'
+import type { Architecture } from '../models/architecture.ts'
 import type { TrainInput } from './train-input.ts'
 
 /** Checks every number that is known against the others; returns the layout in words. */
@@ -20,6 +21,7 @@ export function checkLayout(known: Known<TrainInput>): string {
     if (seqLength && maxPositionEmbeddings && seqLength > maxPositionEmbeddings)
       throw new LayoutError(`seqLength ${seqLength} is more than the model's ${maxPositionEmbeddings} positions.`)
   }
+  refuseOtherAttention(architecture ?? {}, seqLength)
   if ((init?.tp ?? tp) !== tp || (init?.pp ?? pp) !== pp)
     throw new LayoutError(
       `training at tp ${tp} · pp ${pp} does not fit weights cut at tp ${init?.tp} · pp ${init?.pp}.`,
@@ -57,4 +59,17 @@ export function iterationsOf({
   return trainingIterations(
     instruction ? { samples, globalBatchSize, epochs } : { tokens, seqLength, globalBatchSize, epochs },
   )
+}
+
+/** The embedded trainer computes full attention with plain RoPE. */
+function refuseOtherAttention({ ropeScaling, slidingWindow }: Known<Architecture>, seqLength = 0): void {
+  const found = ropeScaling
+    ? `RoPE scaling '${ropeScaling}'`
+    : slidingWindow !== undefined && seqLength > slidingWindow
+      ? `a window of ${slidingWindow} tokens, less than seqLength ${seqLength},`
+      : undefined
+  if (found)
+    throw new UnsupportedError(`the model has ${found} which the embedded trainer does not compute.`, {
+      hint: 'It can be converted, but not trained here.',
+    })
 }

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { parseIterationLine, parseValidationLine } from '../ascendspeed/iteration-line.ts'
-import { FormatError } from '../errors.ts'
+import { FormatError, JobError } from '../errors.ts'
 import { defineArtifact } from '../flow/artifact.ts'
 import { defineStep } from '../flow/step.ts'
 import { checkpointFacts, type MegatronCheckpoint } from './artifacts.ts'
@@ -105,7 +105,13 @@ const saveFolder = (workDir: string) => join(workDir, 'checkpoint')
 const TrainReport = z.object({ iterations: z.number(), ...results, finalLoss: results.loss }).omit({ loss: true })
 
 async function readReport(file: string): Promise<z.infer<typeof TrainReport>> {
-  const parsed = TrainReport.safeParse(JSON.parse(await readFile(file, 'utf8')))
+  const text = await readFile(file, 'utf8').catch(cause => {
+    throw new JobError('The trainer was stopped before its last iteration.', {
+      ...{ executor: 'embedded trainer', job: 'train', retryable: true, logTail: [], cause },
+      hint: 'It goes on from its last checkpoint when the same graph is run again.',
+    })
+  })
+  const parsed = TrainReport.safeParse(JSON.parse(text))
   if (parsed.success) return parsed.data
   const issue = parsed.error.issues[0]
   throw new FormatError({ file, expected: `${issue?.path.join('.')}`, found: String(issue?.message) })

@@ -1,7 +1,8 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { JobError, type JobUpdate, plan, run, StepError } from 'ascendflow'
+import { defineStep, JobError, type JobUpdate, plan, run, StepError } from 'ascendflow'
 import { beforeEach, describe, expect, it } from 'vitest'
+import { z } from 'zod'
 import { endless, job, newFolder, scripted, succeeded, write } from './steps.ts'
 
 let store: string
@@ -124,6 +125,28 @@ describe('a job', () => {
     const error = await run(job({ n: 1 }, { retries: 0 }), { store, on: executor }).catch(caught => caught)
     expect(error.cause.retryable).toBe(true)
   })
+
+  it.each([
+    ['a JobError', new JobError('no work done', { executor: 'x', job: 'y', retryable: false, logTail: [] }), 2],
+    ['another error', new Error('a bug in collect'), 1],
+  ])(
+    'that succeeded and whose collecting fails with %s is tells by that whether its work was done',
+    async (_, failure, submissions) => {
+      const { executor, submitted } = scripted(() => [succeeded])
+      let healthy = false
+      const fragile = defineStep({ name: 'job', version: 2, input: z.object({}), output: z.object({}) }).job({
+        launch: () => ({ argv: ['work'], nodes: 1, devicesPerNode: 0 }),
+        collect: () => {
+          if (!healthy) throw failure
+          return {}
+        },
+      })
+      await expect(run(fragile({}), { store, on: executor })).rejects.toThrow(failure.message)
+      healthy = true
+      await run(fragile({}), { store, on: executor })
+      expect(submitted.length).toBe(submissions)
+    },
+  )
 
   it('that takes longer than its call allows is cancelled', async () => {
     const { executor, cancelled } = scripted(endless)
