@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs'
 import { defineConfig } from 'tsup'
 
 const doors = {
@@ -12,21 +11,17 @@ const programs = {
   'programs/job-wrapper': 'src/executors/local/job-wrapper.ts',
   'programs/trainer': 'src/trainer/main.ts',
   'programs/trainer-worker': 'src/trainer/worker.ts',
-  'programs/encode-worker': 'src/data/encode-worker.ts',
 }
-
-const present = (entries: Record<string, string>) =>
-  Object.fromEntries(Object.entries(entries).filter(([, path]) => existsSync(path)))
 
 const quick = process.env.ASCENDFLOW_NO_DTS !== undefined
 
 export default defineConfig({
-  entry: present({ ...doors, ...programs }),
+  entry: { ...doors, ...programs },
   format: 'esm',
   target: 'node20',
   platform: 'node',
   splitting: true,
   // A quick build (no declarations) happens while jobs may run from dist: it takes nothing away.
   clean: !quick,
-  dts: quick ? false : { entry: present(doors) },
+  dts: quick ? false : { entry: doors },
 })

@@ -1,5 +1,6 @@
 // One measurement of the embedded trainer, in a process of its own: the counterpart of trainer.py.
-import { createEngine, type EngineOptions } from '../../src/trainer/engine.ts'
+import { createEngine } from '../../src/trainer/engine.ts'
+import type { EngineOptions } from '../../src/trainer/engine-options.ts'
 
 const job: { model: EngineOptions['architecture'] & EngineOptions; threads: number; seconds: number } = JSON.parse(
   process.argv[2]!,
