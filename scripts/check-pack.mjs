@@ -3,7 +3,9 @@ import { execFileSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const [pack] = JSON.parse(execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: root, encoding: 'utf8' }))
+const [pack] = JSON.parse(
+  execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: root, encoding: 'utf8' }),
+)
 const files = pack.files.map(file => file.path)
 
 const needed = [
@@ -19,4 +21,6 @@ if (missing.length > 0) console.error(`not shipped: ${missing.join(', ')}`)
 if (strange.length > 0) console.error(`shipped for no reason: ${strange.join(', ')}`)
 if (pack.unpackedSize > limit) console.error(`unpacked size ${pack.unpackedSize} bytes is more than ${limit}`)
 if (missing.length + strange.length > 0 || pack.unpackedSize > limit) process.exit(1)
-console.log(`${files.length} files, ${(pack.unpackedSize / 1024).toFixed(0)} KiB unpacked, ${(pack.size / 1024).toFixed(0)} KiB packed`)
+console.log(
+  `${files.length} files, ${(pack.unpackedSize / 1024).toFixed(0)} KiB unpacked, ${(pack.size / 1024).toFixed(0)} KiB packed`,
+)
