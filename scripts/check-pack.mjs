@@ -9,7 +9,7 @@ const [pack] = JSON.parse(
 const files = pack.files.map(file => file.path)
 
 const needed = [
-  ...['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md'],
+  ...['package.json', 'README.md', 'README.zh-CN.md', 'LICENSE', 'CHANGELOG.md'],
   ...['index', 'formats', 'report', 'testing'].flatMap(door => [`dist/${door}.js`, `dist/${door}.d.ts`]),
   ...['job-wrapper', 'trainer', 'trainer-worker'].map(program => `dist/programs/${program}.js`),
 ]
