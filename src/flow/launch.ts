@@ -39,7 +39,12 @@ export function quoteWord(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
 }
 
-/** A command line that a person can paste into a POSIX shell; per-node words become `$NODE_RANK` and the like. */
+const secretName = /TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)(KEY|AK|SK)$/i
+
+/**
+ * A command line that a person can paste into a POSIX shell; per-node words become `$NODE_RANK` and the like, and
+ * environment values whose names speak of secrets are left out.
+ */
 export function shellLine(launch: Launch): string {
   const names = { rank: '$NODE_RANK', count: '$NNODES', masterAddr: '$MASTER_ADDR', masterPort: '$MASTER_PORT' }
   const words = launch.argv.map(word =>
@@ -47,7 +52,9 @@ export function shellLine(launch: Launch): string {
       ? `"${names[word.node]}"`
       : quoteWord(typeof word === 'object' ? ('read' in word ? word.read : word.write) : String(word)),
   )
-  const env = Object.entries(launch.env ?? {}).map(([name, value]) => `${name}=${quoteWord(value)}`)
+  const env = Object.entries(launch.env ?? {}).map(
+    ([name, value]) => `${name}=${secretName.test(name) ? '…' : quoteWord(value)}`,
+  )
   return [...env, ...words].join(' ')
 }
 

@@ -64,6 +64,13 @@ describe('local', () => {
     expect(lines.at(-1)).toBe('succeeded')
   })
 
+  it('shows no environment value whose name speaks of a secret', () => {
+    const env = { HF_TOKEN: 's3cret', OBS_SK: 's3cret', API_KEY: 's3cret', KEYBOARD: 'us' }
+    expect(local().describe({ argv: ['x'], env, nodes: 1, devicesPerNode: 0 })).toBe(
+      'HF_TOKEN=… OBS_SK=… API_KEY=… KEYBOARD=us x',
+    )
+  })
+
   it('shows its command as a line that a shell reads back', () => {
     const text = local().describe({
       argv: ['echo', "it's", { read: '/a b' }, 3],
