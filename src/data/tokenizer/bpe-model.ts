@@ -1,14 +1,19 @@
 import { FormatError } from '../../errors.ts'
 
-/** A BPE model as `tokenizer.json` describes it, checked: every merge joins known tokens into a known token. */
+/** A BPE model, checked: every merge joins known tokens into a known token. */
 export interface BpeModel {
   readonly file: string
   /** Token to id; ids are distinct. */
   readonly vocab: ReadonlyMap<string, number>
   readonly merges: {
-    readonly count: number /** left, right, result, merge after merge, best first. */
+    readonly count: number
+    /** left, right, result, merge after merge. */
     readonly pairs: Int32Array
+    /** Order of each merge, the lower the earlier; of equal ones the leftmost. Absent: the order of `pairs`. */
+    readonly ranks?: Int32Array
   }
+  /** Characters that are parts of tokens but none themselves, by ids from `firstId` on: unknown where they stay apart. */
+  readonly partial?: { readonly firstId: number; readonly codePoints: readonly number[] }
   /** What stands for a character that is in no token; absent: such a character vanishes. */
   readonly unkToken?: string | undefined
   /** Whether a run of such characters becomes one unknown token. */
@@ -20,7 +25,7 @@ export interface BpeModel {
 }
 
 /** More than any published tokenizer has, four times over; a file that claims more is refused before tables are made. */
-const limits = { tokens: 1 << 20, merges: 1 << 22, id: 1 << 24 }
+export const limits = { tokens: 1 << 20, merges: 1 << 22, id: 1 << 24, tokenLength: 512 }
 
 /** The vocabulary of `model.vocab`. @throws FormatError at the first token that is not a string with an id of its own. */
 export function readVocabulary(vocab: unknown, file: string): Map<string, number> {

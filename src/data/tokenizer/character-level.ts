@@ -15,6 +15,11 @@ export function createCharacterEncoder(model: BpeModel, buffers: EncodingBuffers
   const mayMeet = characterAdjacency(model.vocab.keys())
   // A character without a token can be cut off only if what it becomes never merges and never joins its neighbour.
   const areUnknownApart = bytesOf.isComplete && !bytesOf.areMerged
+  const firstPartial = model.partial?.firstId ?? Number.POSITIVE_INFINITY
+  const isToken = (codePoint: number) => {
+    const id = idOf(codePoint)
+    return id >= 0 && id < firstPartial
+  }
   const unkId = model.unkToken === undefined ? undefined : model.vocab.get(model.unkToken)
   let symbols = new Int32Array(1 << 10)
 
@@ -54,13 +59,33 @@ export function createCharacterEncoder(model: BpeModel, buffers: EncodingBuffers
     return count
   }
 
+  // Partial characters that stayed apart are unknown only now, and join the unknown ones beside them.
+  const isAfterUnknown = (firstId: number) =>
+    model.partial !== undefined &&
+    model.fuseUnk &&
+    buffers.length > firstId &&
+    buffers.ids[buffers.length - 1] === unkId
+
   const encodePart = (start: number, end: number) => {
     if (parts.recall(start, end)) return
     if (symbols.length < 4 * (end - start)) symbols = new Int32Array(8 * (end - start))
     const firstId = buffers.length
     const count = merge(symbols, readSymbols(start, end))
-    reserveIds(buffers, count)
-    for (let i = 0; i < count; i++) buffers.ids[buffers.length++] = symbols[i] as number
+    reserveIds(buffers, 4 * count)
+    const { ids } = buffers
+    for (let i = 0; i < count; i++) {
+      const id = symbols[i] as number
+      if (id < firstPartial) {
+        if (id === unkId && isAfterUnknown(firstId)) continue
+        ids[buffers.length++] = id
+      } else {
+        const bytes = model.byteFallback
+          ? bytesOf.ids(model.partial?.codePoints[id - firstPartial] as number)
+          : undefined
+        if (bytes) for (const byte of bytes) ids[buffers.length++] = byte
+        else if (unkId !== undefined && !isAfterUnknown(firstId)) ids[buffers.length++] = unkId
+      }
+    }
     parts.keep(start, end, firstId)
   }
 
@@ -73,7 +98,7 @@ export function createCharacterEncoder(model: BpeModel, buffers: EncodingBuffers
       const isPair = unit >= 0xd800 && unit < 0xdc00
       const codePoint = isPair ? pairAt(units, i) : unit
       if (i > start && !mayMeet(previous, codePoint)) {
-        if (areUnknownApart || (idOf(previous) >= 0 && idOf(codePoint) >= 0)) {
+        if (areUnknownApart || (isToken(previous) && isToken(codePoint))) {
           encodePart(part, i)
           part = i
         }

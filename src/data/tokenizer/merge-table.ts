@@ -1,3 +1,5 @@
+import type { BpeModel } from './bpe-model.ts'
+
 /** The merges of a BPE model, looked up by the two ids that meet. */
 export interface MergeTable {
   /** Where the merge of `left` and `right` stands in `slots`, or -1 when there is none. */
@@ -15,8 +17,8 @@ export const resultAt = 3
  * Open addressing in one Int32Array, at most two thirds full: a probe touches one cache line and allocates nothing.
  * Of two merges of the same pair the later one counts, as in Hugging Face tokenizers, which collect them in a map.
  */
-export function createMergeTable(merges: { readonly count: number; readonly pairs: Int32Array }): MergeTable {
-  const { count, pairs } = merges
+export function createMergeTable(merges: BpeModel['merges']): MergeTable {
+  const { count, pairs, ranks } = merges
   const capacity = 1 << Math.max(4, Math.ceil(Math.log2(count * 1.5 + 1)))
   const mask = capacity - 1
   const slots = new Int32Array(4 * capacity).fill(-1)
@@ -30,16 +32,12 @@ export function createMergeTable(merges: { readonly count: number; readonly pair
       slot = (slot + 1) & mask
     }
   }
-  for (let rank = 0; rank < count; rank++) {
-    const [left, right, result] = [
-      pairs[3 * rank] as number,
-      pairs[3 * rank + 1] as number,
-      pairs[3 * rank + 2] as number,
-    ]
+  for (let i = 0; i < count; i++) {
+    const [left, right, result] = [pairs[3 * i] as number, pairs[3 * i + 1] as number, pairs[3 * i + 2] as number]
     const at = probe(left, right)
     slots[at] = left
     slots[at + 1] = right
-    slots[at + rankAt] = rank
+    slots[at + rankAt] = ranks ? (ranks[i] as number) : i
     slots[at + resultAt] = result
   }
   return {

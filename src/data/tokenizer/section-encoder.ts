@@ -1,24 +1,31 @@
 import type { BpeModel } from './bpe-model.ts'
 import { createByteLevelEncoder } from './byte-level.ts'
 import { createCharacterEncoder } from './character-level.ts'
-import type { EncodingBuffers } from './encoding-buffers.ts'
+import type { EncodingBuffers, PieceEncoder } from './encoding-buffers.ts'
 import type { UnitReplacement } from './normalizer.ts'
 import type { PreTokenizer } from './pre-tokenizer.ts'
 
 /** Appends the ids of a section of text (what lies between added tokens) to the buffers' ids. */
 export type SectionEncoder = (section: { readonly text: string; readonly isStart: boolean }) => void
 
+/** Makes the encoder that fits the model and how its text is cut. */
+export function createPieceEncoder(
+  model: BpeModel,
+  { kind }: PreTokenizer,
+): (buffers: EncodingBuffers) => PieceEncoder {
+  return buffers =>
+    kind === 'byteLevel' ? createByteLevelEncoder(model, buffers) : createCharacterEncoder(model, buffers)
+}
+
 /** Copies each section once into UTF-16 code units, cuts it into pieces and encodes those. */
 export function createSectionEncoder(
   {
-    model,
+    encodePiece,
     preTokenizer,
     replace,
-  }: { model: BpeModel; preTokenizer: PreTokenizer; replace: UnitReplacement | undefined },
+  }: { encodePiece: PieceEncoder; preTokenizer: PreTokenizer; replace: UnitReplacement | undefined },
   buffers: EncodingBuffers,
 ): SectionEncoder {
-  const encodePiece =
-    preTokenizer.kind === 'byteLevel' ? createByteLevelEncoder(model, buffers) : createCharacterEncoder(model, buffers)
   const load = createLoader(buffers)
   const loadNormalized = (text: string) => {
     const end = load(text)

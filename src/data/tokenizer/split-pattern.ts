@@ -10,6 +10,11 @@ const gpt2 = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{
 const gpt4Start = String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|`
 const gpt4End = String.raw`| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 
+/** The pattern of Qwen (digits one by one) and of Llama 3 and GLM-4 (up to three). */
+export function gpt4Pattern(maxDigits: 1 | 3): string {
+  return `${gpt4Start}${maxDigits === 1 ? String.raw`\p{N}` : String.raw`\p{N}{1,3}`}${gpt4End}`
+}
+
 /** The pattern of the `ByteLevel` pre-tokenizer when it says `use_regex`. */
 export const byteLevelPattern = gpt2
 
@@ -19,8 +24,8 @@ export const byteLevelPattern = gpt2
  */
 export function splitterFor(pattern: string): Splitter {
   if (pattern === gpt2) return gpt2Splitter()
-  if (pattern === `${gpt4Start}${String.raw`\p{N}`}${gpt4End}`) return gpt4Splitter(1)
-  if (pattern === `${gpt4Start}${String.raw`\p{N}{1,3}`}${gpt4End}`) return gpt4Splitter(3)
+  if (pattern === gpt4Pattern(1)) return gpt4Splitter(1)
+  if (pattern === gpt4Pattern(3)) return gpt4Splitter(3)
   throw new UnsupportedError(
     `tokenizer.json splits text with the pattern ${pattern}, which this version does not know.`,
     { hint: 'Known are the patterns of GPT-2, of Llama 3 and GLM-4, and of Qwen.' },

@@ -1,14 +1,23 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { FormatError } from '../../errors.ts'
+import type { AddedToken } from './added-tokens.ts'
 import { type AddedTokenSpec, readAddedToken } from './added-vocabulary.ts'
+import { isId } from './bpe-model.ts'
+import { vendorClasses } from './vendor-class.ts'
 
 /** What the files beside `tokenizer.json` say about it. */
 export interface TokenizerConfig {
+  /** Name of the tokenizer's class without `Fast`, where a file names one or the model type implies it. */
+  readonly className?: string | undefined
+  /** `legacy` of the class LlamaTokenizer: whether each section between added tokens gets a space in front. */
+  readonly isLegacy: boolean
+  /** What was taken otherwise than the files say, in words. */
+  readonly adjustments: readonly string[]
   /** Special tokens by their role. */
   readonly special: Readonly<Partial<Record<SpecialRole, string>>>
   /** Added tokens whose flags replace those in `tokenizer.json`, and tokens that are not in it; in order. */
-  readonly added: readonly AddedTokenSpec[]
+  readonly added: readonly AddedToken[]
   /** Special tokens, which are added where neither file has them among its added tokens; in order. */
   readonly specialTokens: readonly AddedTokenSpec[]
   /** Set when the tokenizer's class makes its own template of bos and eos, whatever `tokenizer.json` says. */
@@ -26,7 +35,7 @@ const specialRoles = [
   'cls_token',
   'mask_token',
 ] as const
-export type SpecialRole = (typeof specialRoles)[number]
+type SpecialRole = (typeof specialRoles)[number]
 
 /** Classes of transformers 4.36 to 4.43 that do more than tokenizer.json says. Source: models/*\/tokenization_*_fast.py. */
 const classes: Readonly<Record<string, { defaults: Partial<Record<SpecialRole, string>>; makesTemplate: boolean }>> = {
@@ -57,7 +66,8 @@ const classByModelType: Readonly<Record<string, string>> = {
 }
 
 /**
- * Reads tokenizer_config.json and special_tokens_map.json (config.json for the class) as `AutoTokenizer` does.
+ * Reads tokenizer_config.json and special_tokens_map.json (config.json for the class) as `AutoTokenizer` does, and what
+ * a model's own code has instead.
  * Source: transformers 4.43, tokenization_utils_base.py `_from_pretrained`, tokenization_utils_fast.py.
  */
 export async function readTokenizerConfig(folder: string): Promise<TokenizerConfig> {
@@ -68,23 +78,35 @@ export async function readTokenizerConfig(folder: string): Promise<TokenizerConf
   const isComplete = isObject(config.added_tokens_decoder)
   const map = isComplete ? {} : ((await readJsonObject(join(folder, 'special_tokens_map.json'))) ?? {})
   const named = config.tokenizer_class ?? model.tokenizer_class ?? classByModelType[String(model.model_type)]
-  const tokenizerClass = classes[String(named).replace(/Fast$/, '')]
+  const className = named === undefined ? undefined : String(named).replace(/Fast$/, '')
+  const vendor = vendorClasses[className ?? '']
+  const tokenizerClass = classes[className ?? ''] ?? vendor
 
   const special: Partial<Record<SpecialRole, string>> = {}
   const specs: AddedTokenSpec[] = []
+  const adjustments: string[] = vendor?.note ? [vendor.note] : []
   for (const role of specialRoles) {
-    const token = map[role] ?? (role in config ? config[role] : tokenizerClass?.defaults[role])
-    const content = typeof token === 'string' ? token : readAddedToken(token)?.content
+    const said = map[role] ?? (role in config ? config[role] : tokenizerClass?.defaults[role])
+    const fixed = vendor?.fixed[role]
+    const token = fixed ?? said ?? undefined
+    if (fixed !== undefined && contentOf(said) !== fixed) {
+      const found = contentOf(said) === undefined ? 'tokenizer_config.json names none' : `not ${contentOf(said)}`
+      adjustments.push(`${role} taken as ${fixed}: ${vendor?.reason}, ${found}.`)
+    }
+    const content = contentOf(token)
     if (content === undefined) continue
     special[role] = content
     specs.push(specialToken(token, content))
   }
   const additional = map.additional_special_tokens ?? config.additional_special_tokens
   for (const token of Array.isArray(additional) ? additional : []) {
-    const content = typeof token === 'string' ? token : readAddedToken(token)?.content
+    const content = contentOf(token)
     if (content !== undefined) specs.push(specialToken(token, content))
   }
   return {
+    className,
+    isLegacy: config.legacy !== false,
+    adjustments,
     special,
     added: readDecoder(config.added_tokens_decoder, file),
     specialTokens: specs,
@@ -95,17 +117,21 @@ export async function readTokenizerConfig(folder: string): Promise<TokenizerConf
   }
 }
 
+function contentOf(token: unknown): string | undefined {
+  return typeof token === 'string' ? token : readAddedToken(token)?.content
+}
+
 function specialToken(token: unknown, content: string): AddedTokenSpec {
   const plain = { content, singleWord: false, lstrip: false, rstrip: false, normalized: false, special: true }
   return (isObject(token) ? readAddedToken({ ...token, special: true }) : undefined) ?? plain
 }
 
-function readDecoder(decoder: unknown, file: string): AddedTokenSpec[] {
+function readDecoder(decoder: unknown, file: string): AddedToken[] {
   if (!isObject(decoder)) return []
   // Integer-like keys of an object come in ascending order, which is the order that transformers sorts them into.
   return Object.entries(decoder).map(([id, token]) => {
     const spec = readAddedToken(token)
-    if (spec) return spec
+    if (spec && isId(Number(id))) return { ...spec, id: Number(id) }
     throw new FormatError({
       file,
       expected: `a token at added_tokens_decoder.${id}`,

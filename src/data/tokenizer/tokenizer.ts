@@ -1,19 +1,16 @@
-import { stat } from 'node:fs/promises'
-import { join } from 'node:path'
 import { toUSVString } from 'node:util'
-import { FormatError, UnsupportedError } from '../../errors.ts'
+import { FormatError } from '../../errors.ts'
 import { createSectioner } from './added-tokens.ts'
-import { assignIds, readAddedTokens } from './added-vocabulary.ts'
-import { type BpeModel, readMerges, readVocabulary } from './bpe-model.ts'
-import { readDecoder } from './decoder.ts'
 import { createBuffers, reserveIds } from './encoding-buffers.ts'
-import { readNormalizer } from './normalizer.ts'
-import { readPostProcessor, type Template } from './post-processor.ts'
-import { readPreTokenizer } from './pre-tokenizer.ts'
+import type { Template } from './post-processor.ts'
 import { createSectionEncoder } from './section-encoder.ts'
-import { readJsonObject, readTokenizerConfig, type TokenizerConfig } from './tokenizer-config.ts'
+import { createSlowSectioner } from './slow-sections.ts'
+import type { TokenizerConfig } from './tokenizer-config.ts'
+import { readTokenizerFiles } from './tokenizer-files.ts'
+import type { TokenizerParts } from './tokenizer-parts.ts'
+import { vendorClasses } from './vendor-class.ts'
 
-/** Text to ids, as Hugging Face's fast tokenizer of the same files gives them. */
+/** Text to ids, as the tokenizer that `AutoTokenizer` makes of the same files gives them. */
 export interface Tokenizer {
   /**
    * Ids of `text`, freshly allocated. `addSpecialTokens` (default true) puts bos and eos where the tokenizer's template
@@ -24,74 +21,54 @@ export interface Tokenizer {
   decode(ids: Iterable<number>): string
   /** Number of tokens, added ones included: `len(tokenizer)`. */
   readonly vocabSize: number
+  /** What was taken otherwise than the files say, or read from another file than the class reads, in words. */
+  readonly adjustments: readonly string[]
   /** Absent when no file names such a token. */
   readonly bosId?: number
   readonly eosId?: number
   readonly padId?: number
 }
 
-/** Largest tokenizer.json that is read. */
-const maxFileBytes = 256 << 20
-
 /**
- * Loads `tokenizer.json` of a model folder, with what `tokenizer_config.json`, `special_tokens_map.json` and
- * `config.json` add to it. Takes 0.2 to 0.5 s and about 60 MB for a vocabulary of 130,000 tokens.
+ * Loads the tokenizer of a model folder from the file that `AutoTokenizer` would read: `qwen.tiktoken` or
+ * `tokenizer.model` for a class whose own code reads that, else `tokenizer.json`, else `tokenizer.model`; with what
+ * `tokenizer_config.json`, `special_tokens_map.json` and `config.json` add. Takes 0.2 to 0.8 s and about 60 MB for a
+ * vocabulary of 130,000 tokens.
  * @throws FormatError when a file is damaged; UnsupportedError when it asks for something this version does not know.
  */
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
-  const file = join(folder, 'tokenizer.json')
-  const size = await stat(file).then(
-    ({ size }) => size,
-    () => undefined,
-  )
-  if (size === undefined || size > maxFileBytes) {
-    const found = size === undefined ? 'no such file' : `${size} bytes`
-    throw new FormatError({ file, expected: `a tokenizer of at most ${maxFileBytes} bytes`, found })
-  }
-  const json = (await readJsonObject(file)) ?? {}
-  return createTokenizer({ json, file, config: await readTokenizerConfig(folder) })
+  const { parts, config, adjustments } = await readTokenizerFiles(folder)
+  return createTokenizer(parts, { ...config, adjustments: [...config.adjustments, ...adjustments] })
 }
 
-function createTokenizer(source: {
-  json: Readonly<Record<string, unknown>>
-  file: string
-  config: TokenizerConfig
-}): Tokenizer {
-  const { json, file, config } = source
-  const model = readModel(json.model, file)
-  const { vocab } = model
-  const specs = readAddedTokens(json.added_tokens, { vocab, file })
-  const known = new Set([...specs, ...config.added].map(({ content }) => content))
-  const missing = config.specialTokens.filter(({ content }) => !known.has(content))
-  const tokens = assignIds([...specs, ...config.added, ...missing], vocab)
-  const idOf = (content: string | undefined) =>
-    content === undefined ? undefined : (tokens.find(token => token.content === content)?.id ?? vocab.get(content))
-
-  const normalizer = readNormalizer(json.normalizer)
-  const preTokenizer = readPreTokenizer(json.pre_tokenizer)
-  const template = config.template ? makeTemplate(config, { idOf, file }) : readPostProcessor(json.post_processor, file)
+function createTokenizer(parts: TokenizerParts, config: TokenizerConfig): Tokenizer {
+  const { vocab, tokens, hidden, normalizer, preTokenizer } = parts
+  const idByContent = new Map([...vocab, ...[...hidden, ...tokens].map(({ content, id }) => [content, id] as const)])
+  const idOf = (content: string | undefined) => (content === undefined ? undefined : idByContent.get(content))
+  const template = readTemplate(parts, { config, idOf })
   const split = tokens.filter(token => !(config.splitSpecialTokens && token.special))
-  const normalized = split.filter(token => token.normalized)
-  const rawSections = createSectioner(
-    split.filter(token => !token.normalized).map(token => ({ pattern: token.content, token })),
-  )
-  const normalizedSections = createSectioner(
-    normalized.map(token => ({ pattern: normalizer.apply(token.content), token })),
-  )
-  const normalize = normalized.length > 0 ? normalizer.apply : normalizer.applyEarly
+  const normalized = parts.isSlow ? [] : split.filter(token => token.normalized)
+  const raw = parts.isSlow ? split : split.filter(token => !token.normalized)
+  const symbols = parts.symbols ?? []
+  const rawSections = parts.isSlow
+    ? createSlowSectioner(raw)
+    : createSectioner(raw.map(token => ({ pattern: token.content, token })))
+  const normalizedSections = createSectioner([
+    ...normalized.map(token => ({ pattern: normalizer.apply(token.content), token })),
+    ...symbols.map(token => ({ pattern: token.content, token })),
+  ])
+  const normalize = normalized.length + symbols.length > 0 ? normalizer.apply : normalizer.applyEarly
 
   const buffers = createBuffers()
-  const encodeSection = createSectionEncoder({ model, preTokenizer, replace: normalizer.lastUnits }, buffers)
+  const encodePiece = parts.createEncoder(buffers)
+  const encodeSection = createSectionEncoder({ encodePiece, preTokenizer, replace: normalizer.lastUnits }, buffers)
   const push = (ids: readonly number[]) => {
     reserveIds(buffers, ids.length)
     for (const id of ids) buffers.ids[buffers.length++] = id
   }
-  const contents = new Map([
-    ...[...vocab].map(([token, id]) => [id, token] as const),
-    ...tokens.map(token => [token.id, token.content] as const),
-  ])
-  const decodeTokens = readDecoder(json.decoder)
-  const [bosId, eosId, padId] = [config.special.bos_token, config.special.eos_token, config.special.pad_token].map(idOf)
+  const contents = new Map([...idByContent].map(([content, id]) => [id, content] as const))
+  const { bos_token, eos_token, pad_token } = config.special
+  const [bosId, eosId, padId] = [bos_token, eos_token, pad_token].map(idOf)
 
   return {
     encode(text, { addSpecialTokens = true } = {}) {
@@ -110,65 +87,32 @@ function createTokenizer(source: {
       if (addSpecialTokens) push(template.after)
       return buffers.ids.slice(0, buffers.length)
     },
-    decode: ids => decodeTokens(Array.from(ids, id => contents.get(id) ?? '')),
+    decode: ids => parts.decoder(Array.from(ids, id => contents.get(id) ?? '')),
     vocabSize: contents.size,
+    adjustments: config.adjustments,
     ...(bosId === undefined ? {} : { bosId }),
     ...(eosId === undefined ? {} : { eosId }),
     ...(padId === undefined ? {} : { padId }),
   }
 }
 
-interface ModelJson {
-  readonly type?: unknown
-  readonly vocab?: unknown
-  readonly merges?: unknown
-  readonly unk_token?: unknown
-  readonly fuse_unk?: unknown
-  readonly byte_fallback?: unknown
-  readonly ignore_merges?: unknown
-  readonly dropout?: unknown
-  readonly continuing_subword_prefix?: unknown
-  readonly end_of_word_suffix?: unknown
-}
-
-function readModel(model: unknown, file: string): BpeModel {
-  if (typeof model !== 'object' || model === null) throw new FormatError({ file, expected: 'a model', found: 'none' })
-  const json = model as ModelJson
-  if (json.type !== undefined && json.type !== 'BPE') {
-    throw new UnsupportedError(`${file}: a model of type ${json.type}; this version knows BPE.`)
-  }
-  for (const name of ['dropout', 'continuing_subword_prefix', 'end_of_word_suffix'] as const) {
-    if (json[name])
-      throw new UnsupportedError(
-        `${file}: a BPE model with ${name} ${JSON.stringify(json[name])}, which this version does not know.`,
-      )
-  }
-  const vocab = readVocabulary(json.vocab, file)
-  return {
-    file,
-    vocab,
-    merges: readMerges(json.merges, { vocab, file }),
-    unkToken: typeof json.unk_token === 'string' ? json.unk_token : undefined,
-    fuseUnk: json.fuse_unk === true,
-    byteFallback: json.byte_fallback === true,
-    ignoreMerges: json.ignore_merges === true,
-  }
-}
-
-/** Source: transformers 4.43, tokenization_llama_fast.py, `update_post_processor`. */
-function makeTemplate(
-  { special, template }: TokenizerConfig,
-  { idOf, file }: { idOf: (content: string | undefined) => number | undefined; file: string },
+/** Source: transformers 4.43, tokenization_llama_fast.py, `update_post_processor`; the code of the vendors' classes. */
+function readTemplate(
+  { file, template }: TokenizerParts,
+  { config, idOf }: { config: TokenizerConfig; idOf: (content: string | undefined) => number | undefined },
 ): Template {
-  const idsOf = (role: 'bos_token' | 'eos_token', wanted: boolean | undefined) => {
-    if (!wanted) return []
-    const id = idOf(special[role])
-    if (id !== undefined) return [id]
-    throw new FormatError({
-      file,
-      expected: `a ${role}, which the tokenizer's class adds to every text`,
-      found: 'none',
-    })
+  const { special, template: flags, className = '' } = config
+  const find = (content: string | undefined, what: string) => {
+    const id = idOf(content)
+    if (id !== undefined) return id
+    throw new FormatError({ file, expected: `${what}, which the tokenizer's class adds to every text`, found: 'none' })
   }
-  return { before: idsOf('bos_token', template?.bos), after: idsOf('eos_token', template?.eos) }
+  if (flags) {
+    return {
+      before: flags.bos ? [find(special.bos_token, 'a bos_token')] : [],
+      after: flags.eos ? [find(special.eos_token, 'a eos_token')] : [],
+    }
+  }
+  const vendor = vendorClasses[className]
+  return vendor ? { before: vendor.prefix.map(token => find(token, `a token ${token}`)), after: [] } : template
 }

@@ -1,0 +1,67 @@
+import { createSectioner } from './added-tokens.ts'
+import { type Charsmap, readCharsmap } from './charsmap.ts'
+import { type Normalizer, readNormalizer } from './normalizer.ts'
+import type { SentencePieceModel } from './sentencepiece-model.ts'
+
+const mark = '▁'
+
+/** What sentencepiece does to text before it looks for pieces. Source: normalizer.cc, `Normalizer::Normalize`. */
+export function sentencePieceNormalizer({ file, pieces, normalizer: spec }: SentencePieceModel): Normalizer {
+  const charsmap = readCharsmap(spec.charsmap, file)
+  const space = spec.escapeWhitespaces ? mark : ' '
+  if (!charsmap && !spec.removeExtraWhitespaces) {
+    return readNormalizer({
+      type: 'Sequence',
+      normalizers: [
+        ...(spec.addDummyPrefix ? [{ type: 'Prepend', prepend: space }] : []),
+        { type: 'Replace', pattern: { String: ' ' }, content: space },
+      ],
+    })
+  }
+  // Symbols that a user defined are left as they are.
+  const symbols = pieces.flatMap(({ text, kind }, id) =>
+    kind === 'userDefined' ? [{ pattern: text, token: { ...plain, content: text, id } }] : [],
+  )
+  const sections = createSectioner(symbols)
+  const apply = (text: string) => {
+    let done = ''
+    let isAfterSpace = spec.removeExtraWhitespaces
+    const add = (part: string) => {
+      const kept = isAfterSpace ? part.replace(/^ +/, '') : part
+      done += kept
+      if (kept !== '') isAfterSpace = spec.removeExtraWhitespaces && kept.endsWith(' ')
+    }
+    for (const section of sections(text)) {
+      if (section.id !== undefined) add(pieces[section.id]?.text as string)
+      else for (const part of charsmap ? replaceAll(section.text, charsmap) : partsOf(section.text)) add(part)
+    }
+    if (text === '' || (spec.removeExtraWhitespaces && done === '')) return ''
+    const whole = `${spec.addDummyPrefix ? space : ''}${done.replaceAll(' ', space)}`
+    return spec.removeExtraWhitespaces ? trimEnd(whole, space) : whole
+  }
+  return { apply, applyEarly: apply }
+}
+
+const plain = { singleWord: false, lstrip: false, rstrip: false, normalized: false, special: false }
+
+/** Runs of spaces, apart from what stands between them. */
+function partsOf(text: string): readonly string[] {
+  return text.match(/ |[^ ]+/g) ?? []
+}
+
+function* replaceAll(text: string, charsmap: Charsmap): Generator<string> {
+  const bytes = Buffer.from(text, 'utf8')
+  for (let at = 0; at < bytes.length; ) {
+    const rule = charsmap(bytes, at)
+    const lead = bytes[at] as number
+    const length = rule?.length ?? (lead < 0xc0 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4)
+    yield rule ? Buffer.from(rule.replacement).toString('utf8') : bytes.toString('utf8', at, at + length)
+    at += length
+  }
+}
+
+function trimEnd(text: string, space: string): string {
+  let end = text.length
+  while (text.endsWith(space, end) && end > 0) end -= space.length
+  return text.slice(0, end)
+}

@@ -1,0 +1,60 @@
+import type { AddedToken } from './added-tokens.ts'
+import { assignIds } from './added-vocabulary.ts'
+import { createCharacterEncoder } from './character-level.ts'
+import { readDecoder } from './decoder.ts'
+import { readNormalizer } from './normalizer.ts'
+import { sentencePieceBpe } from './sentencepiece-bpe.ts'
+import type { SentencePieceModel } from './sentencepiece-model.ts'
+import { sentencePieceNormalizer } from './sentencepiece-normalizer.ts'
+import type { TokenizerConfig } from './tokenizer-config.ts'
+import type { TokenizerParts } from './tokenizer-parts.ts'
+import { createUnigramEncoder } from './unigram.ts'
+
+/**
+ * A tokenizer of a SentencePiece model. `idOf` says under which id a piece comes out. With `config`, the model's
+ * control tokens are found in the text, as those of a tokenizer.json would be.
+ */
+export function sentencePieceParts(
+  model: SentencePieceModel,
+  { idOf, config }: { idOf: (text: string, id: number) => number; config?: TokenizerConfig },
+): TokenizerParts {
+  const { file, pieces, type, normalizer: spec } = model
+  const vocab = new Map(pieces.map(({ text }, id) => [text, idOf(text, id)]))
+  const plain = { singleWord: false, lstrip: false, rstrip: false, normalized: false }
+  const tokensOf = (kind: string): AddedToken[] =>
+    pieces.flatMap((piece, id) =>
+      piece.kind === kind
+        ? [{ ...plain, content: piece.text, id: idOf(piece.text, id), special: kind === 'control' }]
+        : [],
+    )
+  const bpe = type === 'bpe' ? sentencePieceBpe(model, idOf) : undefined
+  const isPlain = spec.charsmap.length === 0 && !spec.removeExtraWhitespaces
+  const isFirstOnly = config !== undefined && !config.isLegacy && isPlain && spec.addDummyPrefix
+  return {
+    file,
+    vocab,
+    tokens: config
+      ? assignIds([...tokensOf('control'), ...tokensOf('userDefined'), ...config.added, ...config.specialTokens], vocab)
+      : [],
+    hidden: [],
+    // BPE keeps what a user defined out of all merges; Unigram only scores it high.
+    symbols: bpe ? tokensOf('userDefined') : [],
+    isSlow: false,
+    normalizer: isFirstOnly ? readNormalizer(null) : sentencePieceNormalizer(model),
+    preTokenizer: isFirstOnly
+      ? { kind: 'metaspace', replacement: '▁'.charCodeAt(0), prepend: 'first', split: false }
+      : { kind: 'none' },
+    createEncoder: buffers =>
+      bpe ? createCharacterEncoder(bpe, buffers) : createUnigramEncoder(model, { idOf, buffers }),
+    decoder: readDecoder({
+      type: 'Sequence',
+      decoders: [
+        { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+        { type: 'ByteFallback' },
+        { type: 'Fuse' },
+        ...(spec.addDummyPrefix ? [{ type: 'Strip', content: ' ', start: 1, stop: 0 }] : []),
+      ],
+    }),
+    template: { before: [], after: [] },
+  }
+}

@@ -1,0 +1,72 @@
+import { join } from 'node:path'
+import { FormatError, UnsupportedError } from '../../errors.ts'
+import { assignIds, readAddedTokens } from './added-vocabulary.ts'
+import { type BpeModel, readMerges, readVocabulary } from './bpe-model.ts'
+import { readDecoder } from './decoder.ts'
+import { readNormalizer } from './normalizer.ts'
+import { readPostProcessor } from './post-processor.ts'
+import { readPreTokenizer } from './pre-tokenizer.ts'
+import { createPieceEncoder } from './section-encoder.ts'
+import { readJsonObject, type TokenizerConfig } from './tokenizer-config.ts'
+import type { TokenizerParts } from './tokenizer-parts.ts'
+
+/** Reads `tokenizer.json`. @throws FormatError or UnsupportedError */
+export async function readTokenizerJson(folder: string, config: TokenizerConfig): Promise<TokenizerParts> {
+  const file = join(folder, 'tokenizer.json')
+  const json = (await readJsonObject(file)) ?? {}
+  const model = readModel(json.model, file)
+  const { vocab } = model
+  const specs = readAddedTokens(json.added_tokens, { vocab, file })
+  const known = new Set([...specs, ...config.added].map(({ content }) => content))
+  const missing = config.specialTokens.filter(({ content }) => !known.has(content))
+  const preTokenizer = readPreTokenizer(json.pre_tokenizer)
+  return {
+    file,
+    vocab,
+    tokens: assignIds([...specs, ...config.added, ...missing], vocab),
+    hidden: [],
+    isSlow: false,
+    normalizer: readNormalizer(json.normalizer),
+    preTokenizer,
+    createEncoder: createPieceEncoder(model, preTokenizer),
+    decoder: readDecoder(json.decoder),
+    template: readPostProcessor(json.post_processor, file),
+  }
+}
+
+interface ModelJson {
+  readonly type?: unknown
+  readonly vocab?: unknown
+  readonly merges?: unknown
+  readonly unk_token?: unknown
+  readonly fuse_unk?: unknown
+  readonly byte_fallback?: unknown
+  readonly ignore_merges?: unknown
+  readonly dropout?: unknown
+  readonly continuing_subword_prefix?: unknown
+  readonly end_of_word_suffix?: unknown
+}
+
+function readModel(model: unknown, file: string): BpeModel {
+  if (typeof model !== 'object' || model === null) throw new FormatError({ file, expected: 'a model', found: 'none' })
+  const json = model as ModelJson
+  if (json.type !== undefined && json.type !== 'BPE') {
+    throw new UnsupportedError(`${file}: a model of type ${json.type}; this version knows BPE.`)
+  }
+  for (const name of ['dropout', 'continuing_subword_prefix', 'end_of_word_suffix'] as const) {
+    if (json[name])
+      throw new UnsupportedError(
+        `${file}: a BPE model with ${name} ${JSON.stringify(json[name])}, which this version does not know.`,
+      )
+  }
+  const vocab = readVocabulary(json.vocab, file)
+  return {
+    file,
+    vocab,
+    merges: readMerges(json.merges, { vocab, file }),
+    unkToken: typeof json.unk_token === 'string' ? json.unk_token : undefined,
+    fuseUnk: json.fuse_unk === true,
+    byteFallback: json.byte_fallback === true,
+    ignoreMerges: json.ignore_merges === true,
+  }
+}

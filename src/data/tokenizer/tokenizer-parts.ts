@@ -1,0 +1,27 @@
+import type { AddedToken } from './added-tokens.ts'
+import type { Decoder } from './decoder.ts'
+import type { EncodingBuffers, PieceEncoder } from './encoding-buffers.ts'
+import type { Normalizer } from './normalizer.ts'
+import type { Template } from './post-processor.ts'
+import type { PreTokenizer } from './pre-tokenizer.ts'
+
+/** What a tokenizer is made of, whichever file says it. */
+export interface TokenizerParts {
+  readonly file: string
+  /** Tokens of the model itself, without the added ones. */
+  readonly vocab: ReadonlyMap<string, number>
+  /** Tokens that are found in the text. */
+  readonly tokens: readonly AddedToken[]
+  /** Tokens that are found in the text as the normalizer leaves it. */
+  readonly symbols?: readonly AddedToken[]
+  /** Tokens that have an id but are not found in text. */
+  readonly hidden: readonly AddedToken[]
+  /** Whether text is cut at `tokens` as by a tokenizer written in Python: all of them in the text as it came. */
+  readonly isSlow: boolean
+  readonly normalizer: Normalizer
+  readonly preTokenizer: PreTokenizer
+  readonly createEncoder: (buffers: EncodingBuffers) => PieceEncoder
+  readonly decoder: Decoder
+  /** Ids around a text, where the tokenizer's class does not say. */
+  readonly template: Template
+}

@@ -1,0 +1,139 @@
+import { type EncodingBuffers, type PieceEncoder, pairAt, reserveIds } from './encoding-buffers.ts'
+import type { SentencePieceModel } from './sentencepiece-model.ts'
+
+/** Added to the lowest score for a character without a piece. Source: sentencepiece, unigram_model.cc, `kUnkPenalty`. */
+const unkPenalty = 10
+
+/**
+ * The pieces whose scores add up highest, found as sentencepiece finds them: in one pass over the text, sums kept as
+ * 32-bit floats, of equal ones the earlier. `idOf` says under which id a piece comes out.
+ * Source: sentencepiece, unigram_model.cc, `Model::EncodeOptimized`.
+ */
+export function createUnigramEncoder(
+  model: SentencePieceModel,
+  { idOf, buffers }: { idOf: (text: string, id: number) => number; buffers: EncodingBuffers },
+): PieceEncoder {
+  const { pieces, unkId, byteFallback } = model
+  const usable = pieces.flatMap(({ text, kind }, id) =>
+    kind === 'normal' || kind === 'userDefined' ? [{ text, id }] : [],
+  )
+  const trie = createTrie(usable)
+  const normal = pieces.filter(({ kind }) => kind === 'normal').map(({ score }) => score)
+  const [lowest, highest] = [Math.fround(least(normal)), Math.fround(-least(normal.map(score => -score)))]
+  const unkScore = Math.fround(lowest - unkPenalty)
+  const scores = Float64Array.from(pieces, ({ text, score, kind }) =>
+    kind === 'userDefined' ? Math.fround(Buffer.byteLength(text) * highest) - 0.1 : score,
+  )
+  const ids = Int32Array.from(pieces, ({ text }, id) => idOf(text, id))
+  const byteIds = Array.from({ length: 256 }, (_, byte) => {
+    const text = `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`
+    return byteFallback
+      ? idOf(
+          text,
+          pieces.findIndex(piece => piece.text === text),
+        )
+      : -1
+  })
+  let sums = new Float32Array(0)
+  let starts = new Int32Array(0)
+  let best = new Int32Array(0)
+
+  return (start, end) => {
+    const { units } = buffers
+    const length = end - start
+    if (sums.length <= length) {
+      sums = new Float32Array(2 * length + 2)
+      starts = new Int32Array(2 * length + 2)
+      best = new Int32Array(2 * length + 2)
+    }
+    starts.fill(-1, 0, length + 1)
+    sums[0] = 0
+    const offer = (to: number, { from, id, sum }: { from: number; id: number; sum: number }) => {
+      if ((starts[to] as number) >= 0 && sum <= (sums[to] as number)) return
+      sums[to] = sum
+      starts[to] = from
+      best[to] = id
+    }
+    for (let from = 0; from < length; ) {
+      const unit = units[start + from] as number
+      const width = unit >= 0xd800 && unit < 0xdc00 ? 2 : 1
+      const here = sums[from] as number
+      let hasSingle = false
+      let node = 0
+      for (let to = from; to < length; ) {
+        node = trie.step(node, units[start + to] as number)
+        if (node < 0) break
+        to++
+        const id = trie.pieceAt(node)
+        if (id < 0) continue
+        offer(to, { from, id, sum: Math.fround((scores[id] as number) + here) })
+        if (to - from === width) hasSingle = true
+      }
+      if (!hasSingle) offer(from + width, { from, id: unkId, sum: Math.fround(unkScore + here) })
+      from += width
+    }
+    let count = 0
+    // The path backwards: `starts` becomes the list of ends.
+    const ends: number[] = []
+    for (let to = length; to > 0; to = starts[to] as number) ends[count++] = to
+    reserveIds(buffers, 4 * count)
+    let wasUnknown = false
+    for (const to of ends.reverse()) {
+      const id = best[to] as number
+      const isUnknown = id === unkId
+      if (isUnknown && byteFallback) {
+        const from = start + (starts[to] as number)
+        const unit = units[from] as number
+        const codePoint = unit >= 0xd800 && unit < 0xdc00 ? pairAt(units, from) : unit
+        for (const byte of Buffer.from(String.fromCodePoint(codePoint), 'utf8')) {
+          buffers.ids[buffers.length++] = byteIds[byte] as number
+        }
+      } else if (!isUnknown || !wasUnknown) buffers.ids[buffers.length++] = ids[id] as number
+      wasUnknown = isUnknown
+    }
+  }
+}
+
+function least(values: readonly number[]): number {
+  return values.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY)
+}
+
+/** A trie over code units: edges by open addressing, nodes by number. */
+function createTrie(entries: readonly { readonly text: string; readonly id: number }[]) {
+  const unitCount = entries.reduce((sum, { text }) => sum + text.length, 0)
+  const mask = (1 << Math.max(4, Math.ceil(Math.log2(2 * unitCount + 2)))) - 1
+  // Node, unit and next node of each edge; a next node of 0 is an empty slot.
+  const slots = new Int32Array(3 * (mask + 1))
+  const ids = new Int32Array(unitCount + 1).fill(-1)
+  let nodes = 1
+  const find = (node: number, unit: number) => {
+    let slot = Math.imul(Math.imul(node, 0x9e3779b1) ^ unit, 0x85ebca6b)
+    slot = (slot ^ (slot >>> 15)) & mask
+    for (;;) {
+      const at = 3 * slot
+      if (slots[at + 2] === 0 || (slots[at] === node && slots[at + 1] === unit)) return at
+      slot = (slot + 1) & mask
+    }
+  }
+  for (const { text, id } of entries) {
+    let node = 0
+    for (let i = 0; i < text.length; i++) {
+      const at = find(node, text.charCodeAt(i))
+      if (slots[at + 2] === 0) {
+        slots[at] = node
+        slots[at + 1] = text.charCodeAt(i)
+        slots[at + 2] = nodes++
+      }
+      node = slots[at + 2] as number
+    }
+    ids[node] = id
+  }
+  return {
+    /** The node behind the edge, or -1. */
+    step(node: number, unit: number) {
+      return (slots[find(node, unit) + 2] as number) || -1
+    },
+    /** The piece that ends at the node, or -1. */
+    pieceAt: (node: number) => ids[node] as number,
+  }
+}
