@@ -16,11 +16,8 @@ if ! has_packages; then
   [[ -z "${ASCENDFLOW_PYTHON:-}" ]] || stop "ASCENDFLOW_PYTHON ($python) cannot import all of: ${packages[*]}"
   echo "making .venv with ${packages[*]} (once; some minutes)"
   python3 -m venv .venv || stop 'python3 -m venv .venv failed: is Python 3.10 or newer, with venv, installed?'
-  # The index of CPU builds is ten times smaller; where it cannot be reached, the usual one has builds that run as well.
-  pip=("$python" -m pip install --quiet --disable-pip-version-check --retries 1)
-  "${pip[@]}" --timeout 10 --index-url https://download.pytorch.org/whl/cpu torch 2>/dev/null ||
-    echo 'the index of CPU builds of torch cannot be reached; installing from the usual index'
-  "${pip[@]}" "${packages[@]}" || stop "pip could not install ${packages[*]}"
+  "$python" -m pip install --quiet --disable-pip-version-check --retries 2 "${packages[@]}" ||
+    stop "pip could not install ${packages[*]}"
   has_packages || stop "installed, but cannot be imported: ${packages[*]}"
 fi
 
