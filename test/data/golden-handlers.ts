@@ -36,17 +36,17 @@ export function readLines<T>(name: string): T[] {
 export async function writeTokenizers(folder: string): Promise<ReadonlyMap<string, string>> {
   const specs = JSON.parse(readFileSync(join(golden, 'handlers', 'tokenizers.json'), 'utf8')) as Record<
     string,
-    { base: string; added: string[]; config: object }
+    { base: string; added: string[]; config: object; parts?: object }
   >
   const folders = new Map<string, string>()
-  for (const [name, { base, added, config }] of Object.entries(specs)) {
+  for (const [name, { base, added, config, parts }] of Object.entries(specs)) {
     const json = JSON.parse(readFileSync(join(golden, 'tokenizers', base, 'tokenizer.json'), 'utf8'))
     const size = Object.keys(json.model.vocab).length
     const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true }
     for (const [i, content] of added.entries()) json.added_tokens.push({ id: size + i, content, ...flags })
     const path = join(folder, name)
     await mkdir(path)
-    await writeFile(join(path, 'tokenizer.json'), JSON.stringify(json))
+    await writeFile(join(path, 'tokenizer.json'), JSON.stringify({ ...json, ...parts }))
     await writeFile(join(path, 'tokenizer_config.json'), JSON.stringify(config))
     folders.set(name, path)
   }
