@@ -96,7 +96,8 @@ export async function readTokenizerConfig(folder: string): Promise<TokenizerConf
     const content = contentOf(token)
     if (content === undefined) continue
     special[role] = content
-    specs.push(specialToken(token, content))
+    // What the code returns by itself is not looked for in the text.
+    if (fixed === undefined) specs.push(specialToken(token, content))
   }
   const additional = map.additional_special_tokens ?? config.additional_special_tokens
   for (const token of Array.isArray(additional) ? additional : []) {
