@@ -1,6 +1,7 @@
 import { FormatError } from '../errors.ts'
-import { type Chunks, isBlank, linePlace, parseRecord } from './json-record.ts'
+import { isBlank, parseRecord } from './json-record.ts'
 import type { DataRecord, RecordBatch } from './record-batch.ts'
+import type { TextChunk, TextSource } from './text-source.ts'
 
 /** Where the scan of an array stands. Numbers, not words: it is looked at for every byte between elements. */
 const beforeArray = 0
@@ -10,14 +11,17 @@ const afterElement = 3
 const afterArray = 4
 
 /** Rows of one JSON array: the scan finds where elements end (strings, escapes, depth), JSON.parse reads each. */
-export async function* readJsonArray(chunks: Chunks, file: string): AsyncGenerator<RecordBatch> {
+export async function* readJsonArray(
+  text: TextSource,
+  from: { chunk: TextChunk; start: number },
+): AsyncGenerator<RecordBatch> {
+  const { file, place } = text
   let state = beforeArray
-  let step = await chunks.next(0)
-  while (!step.done) {
-    const { bytes, offset, isLast } = step.value
+  let at = from.start
+  for (let chunk: TextChunk | undefined = from.chunk; chunk; chunk = await text.next(at), at = 0) {
+    const { bytes, offset, isLast } = chunk
     const records: DataRecord[] = []
     const starts: number[] = []
-    let at = 0
     for (; at < bytes.length; at++) {
       const byte = bytes[at]
       if (isBlank(byte)) continue
@@ -27,29 +31,29 @@ export async function* readJsonArray(chunks: Chunks, file: string): AsyncGenerat
       else if (state === beforeFirst || state === beforeElement) {
         const stop = elementEnd(bytes, at)
         if (stop < 0 && !isLast) break
-        const text = { bytes, start: at, stop: stop < 0 ? bytes.length : stop, file, offset: offset + at }
-        records.push(parseRecord(text))
-        starts.push(text.offset)
-        at = text.stop - 1
+        const row = { bytes, start: at, stop: stop < 0 ? bytes.length : stop, file, offset: offset + at, place }
+        records.push(parseRecord(row))
+        starts.push(row.offset)
+        at = row.stop - 1
         state = afterElement
       } else {
         const expected = state === afterArray ? 'nothing after the array' : "',' or ']' after a row"
-        const found = `'${String.fromCharCode(byte ?? 0)}' in ${linePlace(file, offset + at).place}`
-        throw new FormatError({ file, offset: offset + at, expected, found })
+        const where = place(offset + at)
+        const found = `'${String.fromCharCode(byte ?? 0)}' in ${where.place}`
+        throw new FormatError({ file, offset: where.offset, expected, found })
       }
     }
     if (records.length > 0) {
-      yield { file, records, bytesRead: offset + at, locate: index => linePlace(file, starts[index] ?? offset) }
+      yield { file, records, bytesRead: text.bytesRead(offset + at), locate: text.locator(starts) }
     }
     if (isLast && state !== afterArray) {
       throw new FormatError({
         file,
-        offset: offset + bytes.length,
+        offset: place(offset + bytes.length).offset,
         expected: "']' at the end of the array",
         found: 'the end of the file',
       })
     }
-    step = await chunks.next(at)
   }
 }
 

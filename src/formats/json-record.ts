@@ -1,18 +1,9 @@
 import { isUtf8 } from 'node:buffer'
-import { closeSync, openSync, readSync } from 'node:fs'
 import { FormatError } from '../errors.ts'
+import { linePlace, type Place } from './line-place.ts'
 import type { DataRecord } from './record-batch.ts'
 
-/** Some bytes of a file, from a row's first byte on. */
-export interface Chunk {
-  readonly bytes: Buffer
-  /** Where `bytes` starts in the file. */
-  readonly offset: number
-  readonly isLast: boolean
-}
-
-/** Says how many bytes of a chunk are done with; the next chunk starts with the rest. */
-export type Chunks = AsyncGenerator<Chunk, void, number>
+export { linePlace } from './line-place.ts'
 
 /** True for the four bytes that JSON counts as white space. */
 export function isBlank(byte: number | undefined): boolean {
@@ -26,15 +17,18 @@ export interface RecordText {
   readonly stop: number
   readonly file: string
   readonly offset: number
+  /** Says where a byte stands. Default: the line of the file. */
+  readonly place?: ((offset: number) => Place) | undefined
 }
 
 /** The row as an object. @throws FormatError with its line and column when it is not one, or not UTF-8. */
-export function parseRecord({ bytes, start, stop, file, offset }: RecordText): DataRecord {
+export function parseRecord({ bytes, start, stop, file, offset, place }: RecordText): DataRecord {
+  const locate = place ?? (at => linePlace(file, at))
   const text = bytes.toString('utf8', start, stop)
   // A replacement character may stand in the text itself; only when there is one is the closer look needed.
   if (text.includes('\ufffd') && !isUtf8(bytes.subarray(start, stop))) {
-    const { place } = linePlace(file, offset)
-    throw new FormatError({ file, offset, expected: 'UTF-8', found: `other bytes in ${place}` })
+    const at = locate(offset)
+    throw new FormatError({ file, offset: at.offset, expected: 'UTF-8', found: `other bytes in ${at.place}` })
   }
   let value: unknown
   try {
@@ -42,15 +36,15 @@ export function parseRecord({ bytes, start, stop, file, offset }: RecordText): D
   } catch (cause) {
     const { message } = cause as SyntaxError
     const character = errorPosition(text, message)
-    const at = offset + Buffer.byteLength(text.slice(0, character))
-    const where = `${linePlace(file, at).place}, column ${columnOf(text, character)}`
+    const at = locate(offset + Buffer.byteLength(text.slice(0, character)))
+    const where = `${at.place}, column ${columnOf(text, character)}`
     const what = message.replace(/ in JSON at position.*$/s, '')
-    throw new FormatError({ file, offset: at, expected: 'a JSON object', found: `at ${where}: ${what}`, cause })
+    throw new FormatError({ file, offset: at.offset, expected: 'a JSON object', found: `at ${where}: ${what}`, cause })
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     const kind = Array.isArray(value) ? 'an array' : value === null ? 'null' : `a ${typeof value}`
-    const { place } = linePlace(file, offset)
-    throw new FormatError({ file, offset, expected: 'a JSON object', found: `${kind} in ${place}` })
+    const at = locate(offset)
+    throw new FormatError({ file, offset: at.offset, expected: 'a JSON object', found: `${kind} in ${at.place}` })
   }
   return value as DataRecord
 }
@@ -80,22 +74,4 @@ function failsWith(text: string, prefix: string): boolean {
 
 function columnOf(text: string, character: number): number {
   return character - text.lastIndexOf('\n', character - 1)
-}
-
-/** The line that byte `offset` of a file stands in, counted from 1. Reads the file up to there: for messages only. */
-export function linePlace(file: string, offset: number): { readonly place: string; readonly offset: number } {
-  const descriptor = openSync(file, 'r')
-  try {
-    const piece = Buffer.allocUnsafe(1 << 20)
-    let line = 1
-    for (let position = 0; position < offset; ) {
-      const count = readSync(descriptor, piece, 0, Math.min(piece.length, offset - position), position)
-      if (count === 0) break
-      for (let i = piece.indexOf(0x0a); i >= 0 && i < count; i = piece.indexOf(0x0a, i + 1)) line++
-      position += count
-    }
-    return { place: `line ${line}`, offset }
-  } finally {
-    closeSync(descriptor)
-  }
 }

@@ -1,14 +1,10 @@
-import { type FileHandle, open } from 'node:fs/promises'
 import { FormatError } from '../errors.ts'
 import { readJsonArray } from './json-array.ts'
-import { type Chunks, isBlank, linePlace, parseRecord } from './json-record.ts'
+import { isBlank, parseRecord } from './json-record.ts'
 import type { DataRecord, ReadRecordsOptions, RecordBatch } from './record-batch.ts'
+import { openText, type TextChunk, type TextSource } from './text-source.ts'
 
-/** Bytes asked of the file at a time. */
-const readBytes = 4 << 20
-
-/** Longest row that is read, in bytes: one row has to fit in memory. */
-export const maxRecordBytes = 256 << 20
+export { maxRecordBytes } from './text-source.ts'
 
 /**
  * Rows of a JSON file: an object on each line, or one array of objects. Which of the two is told by the first byte.
@@ -17,96 +13,61 @@ export const maxRecordBytes = 256 << 20
  * its rows, or the longest row. A row that is no JSON object is a FormatError with its line, column and byte.
  */
 export async function* readJsonRecords(file: string, options: ReadRecordsOptions = {}): AsyncGenerator<RecordBatch> {
-  const handle = await open(file, 'r')
+  const text = await openText(file, options.signal)
   try {
-    const { start, isArray } = await findStart(handle, file)
-    const chunks = readChunks(handle, { file, start, signal: options.signal })
-    yield* isArray ? readJsonArray(chunks, file) : readLines(chunks, file)
+    const from = await findStart(text)
+    if (from) yield* from.isArray ? readJsonArray(text, from) : readLines(text, from)
   } finally {
-    await handle.close()
+    await text.close()
   }
 }
 
-/**
- * The file from `start` on; the reader answers each chunk with the bytes it used. The rest comes again, followed by
- * more: so a row that crosses a read is whole in the next chunk. A chunk holds until the next is asked for.
- */
-async function* readChunks(
-  handle: FileHandle,
-  from: { file: string; start: number; signal?: AbortSignal | undefined },
-): Chunks {
-  let buffer = Buffer.allocUnsafe(readBytes)
-  let kept = 0
-  let offset = from.start
-  for (;;) {
-    from.signal?.throwIfAborted()
-    if (kept === buffer.length) {
-      if (kept >= maxRecordBytes) {
-        throw new FormatError({
-          file: from.file,
-          offset,
-          expected: `rows of at most ${maxRecordBytes} bytes`,
-          found: 'a longer one',
-        })
-      }
-      buffer = Buffer.concat([buffer, Buffer.allocUnsafe(buffer.length)])
+/** The first byte that is not blank, which tells what the file is; undefined when there is none. */
+async function findStart(text: TextSource): Promise<{ chunk: TextChunk; start: number; isArray: boolean } | undefined> {
+  let chunk = await text.next(0)
+  while (chunk) {
+    const { bytes, offset } = chunk
+    for (let start = offset === 0 && isMarked(bytes) ? 3 : 0; start < bytes.length; start++) {
+      const byte = bytes[start]
+      if (byte === 0x5b || byte === 0x7b) return { chunk, start, isArray: byte === 0x5b }
+      if (isBlank(byte)) continue
+      throw new FormatError({
+        file: text.file,
+        offset: text.place(offset + start).offset,
+        expected: 'JSON objects on lines, or an array of them, in UTF-8',
+        found: `byte 0x${byte?.toString(16).padStart(2, '0')}`,
+      })
     }
-    const { bytesRead } = await handle.read(buffer, kept, buffer.length - kept, offset + kept)
-    const filled = kept + bytesRead
-    const used: number = yield { bytes: buffer.subarray(0, filled), offset, isLast: bytesRead === 0 }
-    if (bytesRead === 0) return
-    buffer.copyWithin(0, used, filled)
-    kept = filled - used
-    offset += used
+    chunk = await text.next(bytes.length)
   }
+  return undefined
 }
 
-async function findStart(handle: FileHandle, file: string): Promise<{ start: number; isArray: boolean }> {
-  const piece = Buffer.alloc(4096)
-  let position = 0
-  for (;;) {
-    const { bytesRead } = await handle.read(piece, 0, piece.length, position)
-    if (bytesRead === 0) return { start: position, isArray: false }
-    const marked = position === 0 && piece.subarray(0, 3).equals(byteOrderMark)
-    for (let i = marked ? 3 : 0; i < bytesRead; i++) {
-      const byte = piece[i]
-      if (byte === 0x5b) return { start: position + i, isArray: true }
-      if (byte === 0x7b) return { start: position + i, isArray: false }
-      if (!isBlank(byte)) {
-        throw new FormatError({
-          file,
-          offset: position + i,
-          expected: 'JSON objects on lines, or an array of them, in UTF-8',
-          found: `byte 0x${byte?.toString(16).padStart(2, '0')}`,
-        })
-      }
-    }
-    position += bytesRead
-  }
+function isMarked(bytes: Buffer): boolean {
+  return bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf
 }
 
-const byteOrderMark = Buffer.from([0xef, 0xbb, 0xbf])
-
-async function* readLines(chunks: Chunks, file: string): AsyncGenerator<RecordBatch> {
-  let step = await chunks.next(0)
-  while (!step.done) {
-    const { bytes, offset, isLast } = step.value
+async function* readLines(text: TextSource, from: { chunk: TextChunk; start: number }): AsyncGenerator<RecordBatch> {
+  const { file, place } = text
+  let start = from.start
+  for (let chunk: TextChunk | undefined = from.chunk; chunk; chunk = await text.next(start), start = 0) {
+    const { bytes, offset, isLast } = chunk
     const end = isLast ? bytes.length : bytes.lastIndexOf(0x0a) + 1
     const records: DataRecord[] = []
     const starts: number[] = []
-    for (let start = 0; start < end; ) {
+    while (start < end) {
       const newline = bytes.indexOf(0x0a, start)
       const stop = newline < 0 ? end : newline
       if (!isBlankLine(bytes, start, stop)) {
-        records.push(parseRecord({ bytes, start, stop, file, offset: offset + start }))
+        records.push(parseRecord({ bytes, start, stop, file, offset: offset + start, place }))
         starts.push(offset + start)
       }
       start = stop + 1
     }
+    start = end
     if (records.length > 0) {
-      yield { file, records, bytesRead: offset + end, locate: index => linePlace(file, starts[index] ?? offset) }
+      yield { file, records, bytesRead: text.bytesRead(offset + end), locate: text.locator(starts) }
     }
-    step = await chunks.next(end)
   }
 }
 

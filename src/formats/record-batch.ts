@@ -1,3 +1,5 @@
+import type { Place } from './line-place.ts'
+
 /** One row of a corpus: its columns by name. */
 export type DataRecord = Readonly<Record<string, unknown>>
 
@@ -5,10 +7,10 @@ export type DataRecord = Readonly<Record<string, unknown>>
 export interface RecordBatch {
   readonly file: string
   readonly records: readonly DataRecord[]
-  /** Bytes of the file that are done with once these rows are. */
+  /** Bytes of the file, as it is stored, that are done with once these rows are. */
   readonly bytesRead: number
-  /** Where row `index` of this batch stands: `line 12`, or `row group 0, row 7`, with its byte where known. */
-  locate(index: number): { readonly place: string; readonly offset?: number }
+  /** Where row `index` of this batch stands. */
+  locate(index: number): Place
 }
 
 /** How a corpus file is read. */
@@ -17,4 +19,10 @@ export interface ReadRecordsOptions {
   readonly signal?: AbortSignal | undefined
   /** Columns that are needed: a container that stores columns apart leaves the others unread. Default: all. */
   readonly columns?: readonly string[] | undefined
+}
+
+/** Sets a column of a row in the making; one named `__proto__` is a column like any other. */
+export function setColumn(record: Record<string, unknown>, name: string, value: unknown): void {
+  if (name !== '__proto__') record[name] = value
+  else Object.defineProperty(record, name, { value, enumerable: true, configurable: true, writable: true })
 }
