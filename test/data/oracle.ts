@@ -10,7 +10,8 @@ export async function loadFrom(files: Readonly<Record<string, unknown>>): Promis
   const folder = await mkdtemp(join(tmpdir(), 'ascendflow-'))
   try {
     for (const [name, content] of Object.entries(files)) {
-      await writeFile(join(folder, name), typeof content === 'string' ? content : JSON.stringify(content))
+      const isWritten = typeof content === 'string' || content instanceof Uint8Array
+      await writeFile(join(folder, name), isWritten ? content : JSON.stringify(content))
     }
     return await loadTokenizer(folder)
   } finally {
