@@ -26,10 +26,15 @@ export function createTemplateTokenizer(
     const ids = tokenizer.encode(token, { addSpecialTokens: false })
     return ids.length === 1 && tokenizer.decode(ids) === token ? ids[0] : undefined
   }
-  const idOf = (token: string) => added.get(token) ?? known(token)
+  const ids = new Map<string, number | undefined>()
+  const idOf = (token: string) => {
+    if (!ids.has(token)) ids.set(token, known(token))
+    return ids.get(token)
+  }
   const ensure = (token: string) => {
     const id = idOf(token) ?? tokenizer.vocabSize + added.size
-    if (known(token) === undefined) added.set(token, id)
+    if (idOf(token) === undefined) added.set(token, id)
+    ids.set(token, id)
     return id
   }
   const [first] = stopWords
