@@ -1,5 +1,6 @@
 import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { basename, dirname, join } from 'node:path'
+import { FormatError } from '../errors.ts'
 import { flush, siblingTemp } from './atomic-file.ts'
 import { indexHeaderBytes, indexMagic } from './indexed-dataset-index.ts'
 
@@ -8,12 +9,41 @@ export interface IndexedDatasetWriter {
   readonly prefix: string
   /** Appends one document of these sequences, which may be none: Megatron then closes an empty document. */
   addDocument(sequences: readonly Int32Array[]): Promise<void>
+  /** Appends many documents at once. */
+  addDocuments(documents: DocumentBlock): Promise<void>
+  /** Brings all so far to the disk, so that another writer can go on `from` here; needs `keepParts`. */
+  save(): Promise<DatasetCount>
+  /** Closes the files and leaves what was saved for another writer; needs `keepParts`. */
+  suspend(): Promise<void>
   /** Removes the index that may be at the prefix, so that datasets that belong together never appear half old. */
   retire(): Promise<void>
   /** Writes the index and makes both files appear. Whatever was at the prefix before is replaced. */
-  finish(): Promise<{ readonly sequences: number; readonly documents: number; readonly tokens: number }>
+  finish(): Promise<DatasetCount>
   /** Removes everything written so far. Does nothing after `finish`. */
   abort(): Promise<void>
+}
+
+/** What a dataset holds. */
+export interface DatasetCount {
+  readonly sequences: number
+  readonly documents: number
+  readonly tokens: number
+}
+
+/** Several documents, one after another. */
+export interface DocumentBlock {
+  readonly ids: Int32Array
+  /** Ids of each sequence. */
+  readonly lengths: Int32Array
+  /** Sequences of each document; 0 closes an empty one. */
+  readonly sequences: Int32Array
+}
+
+export interface IndexedDatasetOptions {
+  /** Gather the data in files named `.NAME.part`, which a killed process leaves for the next. Default false. */
+  readonly keepParts?: boolean | undefined
+  /** Go on after this much of the parts, as `save` returned it; what comes after it there is cut off. */
+  readonly from?: DatasetCount | undefined
 }
 
 /** Dtype code of int32, which ModelLink writes whatever the vocabulary's size, because labels hold -100. */
@@ -25,25 +55,34 @@ const int32Code = 4
  * Memory is three buffers of 1 MiB, however long the dataset: the index grows in temporary files beside the data.
  * Source of the layout: Megatron-LM, indexed_dataset.py; of int32 always: ModelLink, data_handler.py.
  */
-export async function createIndexedDataset(prefix: string): Promise<IndexedDatasetWriter> {
+export async function createIndexedDataset(
+  prefix: string,
+  options: IndexedDatasetOptions = {},
+): Promise<IndexedDatasetWriter> {
   await mkdir(dirname(prefix), { recursive: true })
+  const { keepParts = false, from } = options
   const files: PendingFile[] = []
   try {
-    for (const extension of ['bin', 'lengths', 'documents', 'idx'])
-      files.push(await createPending(`${prefix}.${extension}`))
+    for (const [extension, size] of [
+      ['bin', 4 * (from?.tokens ?? 0)],
+      ['lengths', 4 * (from?.sequences ?? 0)],
+      ['documents', 8 * (from?.documents ?? 0)],
+    ] as const)
+      files.push(await (keepParts ? openPart(`${prefix}.${extension}`, size) : createPending(`${prefix}.${extension}`)))
+    files.push(await createPending(`${prefix}.idx`))
   } catch (error) {
     await Promise.all(files.map(discard))
     throw error
   }
   const [bin, lengths, documents, idx] = files as [PendingFile, PendingFile, PendingFile, PendingFile]
-  const count = { sequences: 0, documents: 0, tokens: 0 }
+  const count = { sequences: 0, documents: 0, tokens: 0, ...from }
   const entry = Buffer.alloc(8)
   let isOpen = true
   return {
     prefix,
     async addDocument(sequences) {
       for (const sequence of sequences) {
-        await append(bin, Buffer.from(sequence.buffer, sequence.byteOffset, sequence.byteLength))
+        await append(bin, bytesOf(sequence))
         entry.writeInt32LE(sequence.length)
         await append(lengths, entry.subarray(0, 4))
         count.sequences++
@@ -52,6 +91,30 @@ export async function createIndexedDataset(prefix: string): Promise<IndexedDatas
       entry.writeBigInt64LE(BigInt(count.sequences))
       await append(documents, entry)
       count.documents++
+    },
+    async addDocuments({ ids, lengths: sizes, sequences }) {
+      const ends = Buffer.alloc(8 * sequences.length)
+      for (const [i, added] of sequences.entries()) {
+        count.sequences += added
+        ends.writeBigInt64LE(BigInt(count.sequences), 8 * i)
+      }
+      await append(bin, bytesOf(ids))
+      await append(lengths, bytesOf(sizes))
+      await append(documents, ends)
+      count.documents += sequences.length
+      count.tokens += ids.length
+    },
+    async save() {
+      for (const file of [bin, lengths, documents]) {
+        await drain(file)
+        await file.handle.datasync()
+      }
+      return { ...count }
+    },
+    async suspend() {
+      isOpen = false
+      await discard(idx)
+      for (const file of [bin, lengths, documents]) await file.handle.close()
     },
     retire: () => rm(idx.path, { force: true }),
     async finish() {
@@ -92,6 +155,25 @@ async function createPending(path: string): Promise<PendingFile> {
   const temporary = siblingTemp(path)
   const handle = await open(temporary, 'wx+')
   return { path, temporary, handle, buffer: Buffer.allocUnsafeSlow(bufferBytes), buffered: 0 }
+}
+
+/** The part of `path` cut to `size` bytes, to be gone on with; a part that is shorter is a FormatError. */
+async function openPart(path: string, size: number): Promise<PendingFile> {
+  const temporary = join(dirname(path), `.${basename(path)}.part`)
+  const handle = await open(temporary, 'a+')
+  try {
+    const { size: found } = await handle.stat()
+    if (found < size) throw new FormatError({ file: temporary, expected: `${size} bytes or more`, found: `${found}` })
+    await handle.truncate(size)
+  } catch (error) {
+    await handle.close()
+    throw error
+  }
+  return { path, temporary, handle, buffer: Buffer.allocUnsafeSlow(bufferBytes), buffered: 0 }
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: Int32Array): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength)
 }
 
 async function append(file: PendingFile, bytes: Buffer): Promise<void> {
