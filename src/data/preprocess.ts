@@ -1,180 +1,181 @@
-import { setImmediate } from 'node:timers/promises'
+import { stat } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
 import { InputError } from '../errors.ts'
-import { createIndexedDataset, type IndexedDatasetWriter } from '../formats/indexed-dataset-writer.ts'
-import { ignoredLabel } from './handlers/general-instruction.ts'
-import type { Handler } from './handlers/handler.ts'
-import { type HandlerName, handlerNamed } from './handlers/registry.ts'
-import { measureFiles, readRecords } from './read-records.ts'
-import { createRow } from './row.ts'
+import { writeWhole } from '../formats/atomic-file.ts'
+import type { DatasetCount } from '../formats/indexed-dataset-writer.ts'
+import { type ArrangedDatasets, arrangeAll } from './arrange-datasets.ts'
+import { type CorpusEncoder, createCorpusEncoder, type EncodeSettings } from './corpus-encoder.ts'
+import { createNames, measureDatasets, removeDatasets, type WrittenSet } from './dataset-names.ts'
+import { type CorpusFiles, type InputPlan, planInput } from './encode-corpora.ts'
+import { createEncodePool, type EncodePool } from './encode-pool.ts'
+import type { HandlerOptions } from './handlers/handler.ts'
+import { handlerNamed } from './handlers/registry.ts'
+import { checkRules, corporaOf, type PreprocessOptions } from './preprocess-options.ts'
+import { type InputFile, makeReport, type PreprocessReport } from './preprocess-report.ts'
+import { identityOf, removeResumePoint, resumeFile } from './resume-point.ts'
+import type { RowCount } from './row-count.ts'
 import { removeStaleCaches } from './stale-caches.ts'
-import { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.ts'
+import { type Resume, type WrittenRows, writeRows } from './write-rows.ts'
 
-export interface PreprocessOptions {
-  /** `.json`, `.jsonl` or `.parquet` files; documents come in this order. */
-  readonly files: readonly string[]
-  readonly handler: HandlerName
-  /** Columns to tokenise, each into a dataset of its own. Default `['text']`. Instruction handlers have their own. */
-  readonly jsonKeys?: readonly string[] | undefined
-  /** Folder with `tokenizer.json`. */
-  readonly tokenizerDir: string
-  /** Folder and start of the output files' names; the folder is made if need be. */
-  readonly outputPrefix: string
-  /** Sequences of this many tokens or more are left out. Default: none are. */
-  readonly seqLength?: number | undefined
-  /** Whether each document ends with the tokenizer's eos. Default false. */
-  readonly appendEod?: boolean | undefined
-  readonly signal?: AbortSignal | undefined
-  /** Called after each batch, and once at the end with `doneBytes === totalBytes`. */
-  readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined
-}
+export type { PreprocessOptions } from './preprocess-options.ts'
 
-export interface PreprocessResult {
-  /** What Megatron's `--data-path` wants: the dataset's prefix, but for instruction data the output prefix. */
-  readonly dataPath: string
-  /** The datasets, in the order of the handler's keys. */
-  readonly datasets: readonly WrittenDataset[]
-  readonly rows: number
-  /** Of the first dataset for instruction data (all three are alike), of all together otherwise. */
-  readonly documents: number
-  readonly sequences: number
-  readonly tokens: number
-  /** Tokens with a label other than -100; all of them where there are no labels. */
-  readonly trainTokens: number
-  /** Sequences left out because they have `seqLength` tokens or more. */
-  readonly droppedOverLength: number
-  /** Rows without any text. */
-  readonly emptyRows: number
+export interface PreprocessResult extends WrittenSet {
+  /** What was set aside; absent when nothing was to be. */
+  readonly validation?: WrittenSet | undefined
   readonly vocabSize: number
-  readonly eosId?: number
+  readonly eosId?: number | undefined
+  readonly report: PreprocessReport
 }
 
-export interface WrittenDataset {
-  readonly key: string
-  /** Path without `.idx` and `.bin`. */
-  readonly prefix: string
-  readonly documents: number
-  readonly sequences: number
-  readonly tokens: number
-}
+/** Input from which on threads pay for loading a tokenizer each. */
+const threadsFromBytes = 20_000_000
 
 /**
  * Turns a corpus into Megatron datasets, byte for byte as ModelLink's preprocess_data.py does.
  *
- * Memory is the tokenizer's tables (about 60 MB) and one batch of rows. The files appear at the end, complete, or not
- * at all; index caches that Megatron made of earlier files at the same prefix are removed, for it does not notice.
- * @throws InputError when the tokenizer has no eos to append, or no row is kept; FormatError for a damaged file or row.
+ * Memory is the tokenizer's tables (about 60 MB) for each thread and some MiB of rows; packing, blending and validation
+ * data add 20 bytes a sequence. The files appear at the end, complete, or not at all; index caches that Megatron made of
+ * earlier files at the same prefix are removed, for it does not notice.
+ * @throws InputError for rules that cannot be, when the tokenizer has no eos to append, or no row is kept; FormatError
+ * for a damaged file or row.
  */
 export async function preprocessCorpus(options: PreprocessOptions): Promise<PreprocessResult> {
-  const { files, outputPrefix, seqLength = Number.POSITIVE_INFINITY, jsonKeys = ['text'], signal } = options
-  const handler = handlerNamed(options.handler)
-  if (!(seqLength > 0))
-    throw new InputError(`seqLength is ${seqLength}; it must be at least 1.`, { field: 'seqLength' })
-  if (jsonKeys.length === 0 || new Set(jsonKeys).size < jsonKeys.length) {
-    throw new InputError(`jsonKeys are ${JSON.stringify(jsonKeys)}; at least one is needed, and each once.`, {
-      field: 'jsonKeys',
-    })
+  const { outputPrefix, seqLength, pack = false, validation, seed = 1234, signal, onProgress } = options
+  const handler =
+    typeof options.handler === 'string' ? handlerNamed(options.handler, handlerOptionsOf(options)) : options.handler
+  const { corpora, weights } = corporaOf(options)
+  checkRules(options, handler)
+  const input = await planInput(corpora)
+  const settings = settingsOf(options)
+  const pool = createPool(options, input, settings)
+  let loaded: Promise<CorpusEncoder> | undefined
+  const encoder = () => {
+    loaded ??= createCorpusEncoder(settings)
+    return loaded
   }
-  const totalBytes = await measureFiles(files)
-  const tokenizer = await loadTokenizer(options.tokenizerDir)
-  const context = { tokenizer, jsonKeys, eod: options.appendEod ? endOf(tokenizer, options.tokenizerDir) : undefined }
-
-  const keys = handler.keys(jsonKeys)
-  const prefixes = keys.map(key => `${outputPrefix}${handler.infix}_${key}_document`)
-  const writers: IndexedDatasetWriter[] = []
-  const count = { rows: 0, emptyRows: 0, droppedOverLength: 0, trainTokens: 0, kept: 0 }
   try {
-    for (const prefix of prefixes) writers.push(await createIndexedDataset(prefix))
-    const labels = keys.indexOf(handler.labels ?? '')
-    const progress = createProgress(options.onProgress, totalBytes)
-    for await (const batch of readRecords(files, { signal, columns: handler.columns(jsonKeys) })) {
-      for (let i = 0; i < batch.records.length; i++) {
-        const encoded = handler.encode(createRow(batch, i), context)
-        count.rows++
-        // A row group of Parquet may take a minute: let timers and signals through.
-        if (count.rows % 1024 === 0) await setImmediate()
-        signal?.throwIfAborted()
-        if (encoded.every(sequences => sequences.length === 0)) count.emptyRows++
-        for (const [key, sequences] of encoded.entries()) {
-          if (sequences.length === 0) continue
-          const kept = sequences.filter(sequence => sequence.length < seqLength)
-          // A document all of whose sequences are too long is closed all the same, as ModelLink does.
-          await writers[key]?.addDocument(kept)
-          if (key === 0 || labels < 0) {
-            count.droppedOverLength += sequences.length - kept.length
-            count.kept += kept.length
-          }
-          if (key === labels || labels < 0) for (const sequence of kept) count.trainTokens += countTrained(sequence)
-        }
-      }
-      progress(batch.file, batch.bytesRead)
+    const facts = pool ? await pool.facts : (await encoder()).facts
+    const names = createNames(handler, { outputPrefix, jsonKeys: corpora[0]?.jsonKeys ?? [] })
+    const isArranged = pack || validation !== undefined || weights !== undefined
+    const prefixes = isArranged ? names.rows : names.train
+    const resume = await resumeOf(options, { settings, corpora, isArranged })
+    const columns = (jsonKeys: readonly string[]) => handler.columns(jsonKeys)
+    const rows = await writeRows(input, { prefixes, pool, encoder, columns, resume, signal, onProgress })
+    await pool?.close()
+    if (rows.count.kept === 0) {
+      await rows.discard()
+      throw nothingKept(filesOf(corpora), rows.count, seqLength)
     }
-    if (count.kept === 0) throw nothingKept({ files, handler, seqLength, ...count })
+    const kept = await appear(rows, { prefixes, others: isArranged ? [] : [outputPrefix], signal })
+    let written: ArrangedDatasets = { train: kept, passes: corpora.map(() => 1) }
+    if (isArranged) {
+      const packing = pack && seqLength !== undefined
+      const rule = packing ? { seqLength, padId: facts.padId ?? facts.eosId ?? 0 } : undefined
+      written = await arrangeAll(names, { documents: rows.documents, validation, seed, weights, pack: rule, signal })
+      await removeDatasets(prefixes)
+    }
+    if (resume) await removeResumePoint(resumeFile(outputPrefix))
+    const train = names.setOf('train', written.train)
+    const aside = written.validation && names.setOf('validation', written.validation)
+    const report = makeReport({
+      ...{ count: rows.count, inputs: await describeInputs(filesOf(corpora), options.digestOf), handler: handler.name },
+      ...{ seqLength, isInstruction: names.isInstruction, vocabSize: facts.vocabSize, passes: written.passes },
+      ...{ keptTokens: names.setOf('rows', kept).tokens, train: countOf(train), validation: aside && countOf(aside) },
+    })
+    if (options.reportFile !== undefined) await writeWhole(options.reportFile, `${JSON.stringify(report, null, 2)}\n`)
+    onProgress?.(input.totalBytes, input.totalBytes)
+    return { ...train, ...(aside && { validation: aside }), vocabSize: facts.vocabSize, eosId: facts.eosId, report }
+  } finally {
+    await pool?.close()
+  }
+}
+
+function settingsOf(options: PreprocessOptions): EncodeSettings {
+  const { seqLength = Number.POSITIVE_INFINITY, overflow = 'drop', pack, onBadRow } = options
+  return {
+    handlerOptions: handlerOptionsOf(options),
+    ...{ handler: options.handler, tokenizerDir: options.tokenizerDir, appendEod: options.appendEod ?? false },
+    ...{ seqLength, overflow, limit: pack ? seqLength - 1 : seqLength, skipBadRows: onBadRow === 'skip' },
+  }
+}
+
+function handlerOptionsOf({ promptType, mapKeys, compat }: PreprocessOptions): HandlerOptions {
+  return { promptType, mapKeys, compat }
+}
+
+/** Functions cannot be sent to a thread, so that a handler of the user's own runs in this one. */
+function createPool(
+  { workers, handler }: PreprocessOptions,
+  { rangeBytes }: InputPlan,
+  settings: EncodeSettings,
+): EncodePool | undefined {
+  const threads = workers ?? (rangeBytes >= threadsFromBytes ? Math.min(availableParallelism(), 4) : 1)
+  return threads > 1 && rangeBytes > 0 && typeof handler === 'string' ? createEncodePool(settings, threads) : undefined
+}
+
+async function resumeOf(
+  { resumeEveryBytes, outputPrefix, tokenizerDir }: PreprocessOptions,
+  work: { settings: EncodeSettings; corpora: readonly CorpusFiles[]; isArranged: boolean },
+): Promise<Resume | undefined> {
+  if (resumeEveryBytes === undefined) return undefined
+  const identity = await identityOf(work, { files: filesOf(work.corpora), tokenizerDir })
+  return { outputPrefix, everyBytes: resumeEveryBytes, identity }
+}
+
+/** Makes the encoded rows appear at their prefixes. */
+async function appear(
+  rows: WrittenRows,
+  {
+    prefixes,
+    others,
+    signal,
+  }: { prefixes: readonly string[]; others: readonly string[]; signal?: AbortSignal | undefined },
+): Promise<readonly DatasetCount[]> {
+  const { writers, isEncoded } = rows
+  if (isEncoded) return measureDatasets(prefixes)
+  try {
     signal?.throwIfAborted()
-    await removeStaleCaches([outputPrefix, ...prefixes])
+    await removeStaleCaches([...others, ...prefixes])
     await Promise.all(writers.map(writer => writer.retire()))
-    const datasets: WrittenDataset[] = []
-    for (const [i, writer] of writers.entries()) {
-      datasets.push({ key: keys[i] ?? '', prefix: writer.prefix, ...(await writer.finish()) })
-    }
-    options.onProgress?.(totalBytes, totalBytes)
-    const counted = labels < 0 ? datasets : datasets.slice(0, 1)
-    const sum = (field: 'documents' | 'sequences' | 'tokens') =>
-      counted.reduce((total, dataset) => total + dataset[field], 0)
-    return {
-      dataPath: handler.infix === '' ? (prefixes[0] ?? outputPrefix) : outputPrefix,
-      datasets,
-      rows: count.rows,
-      documents: sum('documents'),
-      sequences: sum('sequences'),
-      tokens: sum('tokens'),
-      trainTokens: count.trainTokens,
-      droppedOverLength: count.droppedOverLength,
-      emptyRows: count.emptyRows,
-      vocabSize: tokenizer.vocabSize,
-      ...(tokenizer.eosId === undefined ? {} : { eosId: tokenizer.eosId }),
-    }
+    const counts: DatasetCount[] = []
+    for (const writer of writers) counts.push(await writer.finish())
+    await rows.noteEncoded()
+    return counts
   } finally {
     await Promise.all(writers.map(writer => writer.abort()))
   }
 }
 
-function endOf(tokenizer: Tokenizer, folder: string): number {
-  if (tokenizer.eosId !== undefined) return tokenizer.eosId
-  throw new InputError(`The tokenizer in ${folder} has no eos token to end documents with.`, {
-    field: 'appendEod',
-    hint: `Name one in ${folder}/tokenizer_config.json, for example "eos_token": "<|endoftext|>", or leave appendEod out.`,
-  })
+function filesOf(corpora: readonly CorpusFiles[]): readonly string[] {
+  return corpora.flatMap(({ files }) => files)
 }
 
-function countTrained(sequence: Int32Array): number {
-  let trained = 0
-  for (let i = 0; i < sequence.length; i++) if (sequence[i] !== ignoredLabel) trained++
-  return trained
+function countOf({ documents, sequences, tokens }: WrittenSet): DatasetCount {
+  return { documents, sequences, tokens }
 }
 
-/** Turns bytes read of each file into bytes read of all. */
-function createProgress(report: PreprocessOptions['onProgress'], totalBytes: number) {
-  let [file, inFile, before] = ['', 0, 0]
-  return (current: string, bytesRead: number) => {
-    if (current !== file) before += inFile
-    file = current
-    inFile = bytesRead
-    report?.(Math.min(before + inFile, totalBytes), totalBytes)
+async function describeInputs(
+  files: readonly string[],
+  digestOf: PreprocessOptions['digestOf'],
+): Promise<readonly InputFile[]> {
+  const inputs: InputFile[] = []
+  for (const file of files) {
+    const { size } = await stat(file)
+    inputs.push({ file, bytes: size, ...(digestOf && { digest: await digestOf(file) }) })
   }
+  return inputs
 }
 
-function nothingKept(found: {
-  files: readonly string[]
-  handler: Handler
-  seqLength: number
-  rows: number
-  emptyRows: number
-  droppedOverLength: number
-}): InputError {
-  const { files, rows, emptyRows, droppedOverLength, seqLength } = found
-  const long = droppedOverLength > 0 ? `, ${droppedOverLength} have ${seqLength} tokens or more` : ''
-  return new InputError(`No row of ${files.join(', ')} was kept: of ${rows} rows ${emptyRows} are empty${long}.`, {
-    field: 'files',
-    hint: droppedOverLength > 0 ? 'A greater seqLength would keep them.' : 'Are these the right files?',
-  })
+function nothingKept(files: readonly string[], count: RowCount, seqLength: number | undefined): InputError {
+  const { rows, empty, invalidTurns, bad, overLength } = count
+  const turns = invalidTurns > 0 ? `, ${invalidTurns} have turns out of order` : ''
+  const skipped = bad > 0 ? `, ${bad} cannot be read (${count.badRows[0]})` : ''
+  const long = overLength > 0 ? `, ${overLength} have ${seqLength} tokens or more` : ''
+  return new InputError(
+    `No row of ${files.join(', ')} was kept: of ${rows} rows ${empty} are empty${turns}${skipped}${long}.`,
+    {
+      field: 'files',
+      hint: overLength > 0 ? 'A greater seqLength would keep them.' : 'Are these the right files?',
+    },
+  )
 }

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { handlerNames } from '../data/handlers/registry.ts'
 import { preprocessCorpus } from '../data/preprocess.ts'
+import { summarize } from '../data/preprocess-report.ts'
 import { loadTokenizer } from '../data/tokenizer/tokenizer.ts'
 import { artifactFiles } from '../engine/artifact-files.ts'
 import { InputError } from '../errors.ts'
@@ -48,9 +49,7 @@ export const preprocess = defineStep({
     outputPrefix: join(workDir, 'data'),
     onProgress: progress,
   })
-  log(`${result.rows} rows read, ${result.sequences} kept with ${result.tokens} tokens`)
-  if (result.emptyRows > 0) log(`${result.emptyRows} rows without text left out`)
-  if (result.droppedOverLength > 0) log(`${result.droppedOverLength} rows of ${seqLength} tokens or more dropped`)
+  for (const line of summarize(result.report)) log(line)
   return {
     ...{ kind: 'megatron-dataset', path: result.dataPath, instruction },
     ...{ samples: result.sequences, tokens: result.tokens, vocabSize: result.vocabSize },

@@ -46,9 +46,13 @@ describe("files are those of ModelLink's preprocess_data.py, byte for byte", () 
       [
         'pre',
         'GeneralPretrainHandler',
-        { rows: 4, documents: 3, sequences: 2, tokens: 25, trainTokens: 25, emptyRows: 1 },
+        { documents: 3, sequences: 2, tokens: 25, report: { rows: 4, trainTokens: 25, empty: 1, overLength: 1 } },
       ],
-      ['sft', 'GeneralInstructionHandler', { rows: 4, documents: 4, sequences: 3, tokens: 609, emptyRows: 0 }],
+      [
+        'sft',
+        'GeneralInstructionHandler',
+        { documents: 4, sequences: 3, tokens: 609, report: { rows: 4, empty: 0, overLength: 1 } },
+      ],
     ] as const)(`${container}, %s`, async (name, handler, counts) => {
       const outputPrefix = join(folder, 'out', name)
       const options = { files: [join(tiny, container)], handler, outputPrefix, seqLength: 250, appendEod: true }
@@ -57,7 +61,7 @@ describe("files are those of ModelLink's preprocess_data.py, byte for byte", () 
       expect(await visible()).toEqual(names)
       for (const file of names)
         expect(await readFile(join(folder, 'out', file)), file).toEqual(await readFile(join(tiny, file)))
-      expect(result).toMatchObject({ ...counts, droppedOverLength: 1, eosId: 2 })
+      expect(result).toMatchObject({ ...counts, eosId: 2 })
       expect(result.dataPath).toBe(
         handler === 'GeneralPretrainHandler' ? `${outputPrefix}_text_document` : outputPrefix,
       )
@@ -76,7 +80,7 @@ test('rows come in the order of the files and of the rows in them, one document 
     ),
   ]
   const result = await run({ files })
-  expect(result).toMatchObject({ rows: 5, documents: 4, sequences: 4, emptyRows: 1, droppedOverLength: 0 })
+  expect(result).toMatchObject({ documents: 4, sequences: 4, report: { rows: 5, empty: 1, overLength: 0 } })
   expect(sequences(result.dataPath)).toEqual(texts.filter(text => text !== '').map(text => [...encode(text)]))
 })
 
@@ -87,23 +91,23 @@ test('each JSON key becomes a dataset of its own', async () => {
       { title: '', body: 'fox' },
     ]),
   ]
-  const { datasets, emptyRows } = await run({ files, jsonKeys: ['title', 'body'] })
+  const { datasets, report } = await run({ files, jsonKeys: ['title', 'body'] })
   expect(datasets.map(({ key, prefix, documents }) => [key, prefix, documents])).toEqual([
     ['title', join(folder, 'out', 'd_title_document'), 1],
     ['body', join(folder, 'out', 'd_body_document'), 2],
   ])
-  expect(emptyRows).toBe(0)
+  expect(report.empty).toBe(0)
 })
 
 test('a sequence of exactly seqLength tokens is left out, and its document is closed', async () => {
   const text = 'The quick brown fox'
   const files = [await writeRows('a.jsonl', [{ text: 'fox' }, { text }])]
   const length = (await loadTokenizer(tokenizerDir)).encode(text).length
-  const { dataPath, droppedOverLength } = await run({ files, seqLength: length })
+  const { dataPath, report } = await run({ files, seqLength: length })
   const dataset = openIndexedDataset(dataPath)
-  expect([droppedOverLength, [...dataset.documents]]).toEqual([1, [0, 1, 1]])
+  expect([report.overLength, [...dataset.documents]]).toEqual([1, [0, 1, 1]])
   dataset.close()
-  expect((await run({ files, seqLength: length + 1 })).droppedOverLength).toBe(0)
+  expect((await run({ files, seqLength: length + 1 })).report.overLength).toBe(0)
 })
 
 describe('labels of instruction data', () => {
@@ -115,7 +119,7 @@ describe('labels of instruction data', () => {
     const [mask] = sequences(`${result.dataPath}_packed_attention_mask_document`)
     const [labels] = sequences(`${result.dataPath}_packed_labels_document`)
     expect(mask).toEqual(ids?.map(() => 1))
-    expect(result.trainTokens).toBe(labels?.filter(label => label !== -100).length)
+    expect(result.report.trainTokens).toBe(labels?.filter(label => label !== -100).length)
     return { ids: ids ?? [], labels: labels ?? [], result }
   }
 

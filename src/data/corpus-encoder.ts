@@ -1,0 +1,111 @@
+import { FormatError, InputError } from '../errors.ts'
+import { isBlank, linePlace, parseRecord } from '../formats/json-record.ts'
+import type { DataRecord, RecordBatch } from '../formats/record-batch.ts'
+import { countBadRow, createRowEncoder, type EncodedBlock, type RowEncoder } from './encode-rows.ts'
+import type { Handler, HandlerOptions } from './handlers/handler.ts'
+import { type HandlerName, handlerNamed } from './handlers/registry.ts'
+import { type LineRange, readLineRange } from './json-line-ranges.ts'
+import { addCounts, createCount, type RowCount } from './row-count.ts'
+import { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.ts'
+import { readTokenizerConfig } from './tokenizer/tokenizer-config.ts'
+
+/** How a corpus is encoded. Plain data but for a handler of the user's own: what threads are told. */
+export interface EncodeSettings {
+  readonly handler: HandlerName | Handler
+  readonly handlerOptions: HandlerOptions
+  readonly tokenizerDir: string
+  readonly appendEod: boolean
+  readonly seqLength: number
+  readonly overflow: 'drop' | 'truncate' | 'split'
+  /** Longest sequence that cutting leaves. */
+  readonly limit: number
+  readonly skipBadRows: boolean
+}
+
+/** What is to be known of a tokenizer once its texts are encoded. */
+export interface TokenizerFacts {
+  readonly vocabSize: number
+  readonly eosId?: number | undefined
+  readonly padId?: number | undefined
+}
+
+export interface CorpusEncoder {
+  readonly facts: TokenizerFacts
+  readonly encodeBatch: RowEncoder
+  /** The rows whose lines begin in a range. */
+  encodeRange(range: LineRange, jsonKeys: readonly string[]): Promise<EncodedBlock>
+}
+
+/** Loads the tokenizer, once for each thread. @throws InputError when it has no eos to append. */
+export async function createCorpusEncoder(settings: EncodeSettings): Promise<CorpusEncoder> {
+  const { tokenizerDir, appendEod, skipBadRows } = settings
+  const tokenizer = await loadTokenizer(tokenizerDir)
+  const handler =
+    typeof settings.handler === 'string' ? handlerNamed(settings.handler, settings.handlerOptions) : settings.handler
+  const { vocabSize, eosId, padId } = handler.tokenizerFacts?.(tokenizer) ?? tokenizer
+  const encodeBatch = createRowEncoder({
+    handler,
+    context: { tokenizer, eod: appendEod ? endOf(eosId, tokenizerDir) : undefined },
+    rule: settings,
+    skipBadRows,
+    unknownId: await unknownIdOf(tokenizer, tokenizerDir),
+  })
+  return {
+    facts: { vocabSize, eosId, padId },
+    encodeBatch,
+    async encodeRange(range, jsonKeys) {
+      const { batch, bad } = await readRangeRows(range, skipBadRows)
+      const { datasets, count } = encodeBatch(batch, { jsonKeys })
+      return { datasets, count: addCounts(bad, count) }
+    },
+  }
+}
+
+function endOf(eosId: number | undefined, folder: string): number {
+  if (eosId !== undefined) return eosId
+  throw new InputError(`The tokenizer in ${folder} has no eos token to end documents with.`, {
+    field: 'appendEod',
+    hint: `Name one in ${folder}/tokenizer_config.json, for example "eos_token": "<|endoftext|>", or leave appendEod out.`,
+  })
+}
+
+/** Some models name the end of text as their unknown token, which then says nothing. */
+async function unknownIdOf(tokenizer: Tokenizer, folder: string): Promise<number | undefined> {
+  const { unk_token } = (await readTokenizerConfig(folder)).special
+  if (unk_token === undefined) return undefined
+  const [id, ...more] = tokenizer.encode(unk_token, { addSpecialTokens: false })
+  return more.length > 0 || id === tokenizer.eosId || id === tokenizer.padId ? undefined : id
+}
+
+async function readRangeRows(
+  range: LineRange,
+  skipBadRows: boolean,
+): Promise<{ readonly batch: RecordBatch; readonly bad: RowCount }> {
+  const { file } = range
+  const { bytes, offset } = await readLineRange(range)
+  const records: DataRecord[] = []
+  const starts: number[] = []
+  const bad = createCount()
+  for (let start = 0; start < bytes.length; ) {
+    const newline = bytes.indexOf(0x0a, start)
+    const stop = newline < 0 ? bytes.length : newline
+    if (!isBlankLine(bytes, start, stop)) {
+      try {
+        records.push(parseRecord({ bytes, start, stop, file, offset: offset + start }))
+        starts.push(offset + start)
+      } catch (error) {
+        if (!skipBadRows || !(error instanceof FormatError)) throw error
+        bad.rows++
+        countBadRow(bad, error)
+      }
+    }
+    start = stop + 1
+  }
+  const locate = (index: number) => linePlace(file, starts[index] ?? offset)
+  return { batch: { file, records, bytesRead: range.end, locate }, bad }
+}
+
+function isBlankLine(bytes: Buffer, start: number, stop: number): boolean {
+  for (let i = start; i < stop; i++) if (!isBlank(bytes[i])) return false
+  return true
+}

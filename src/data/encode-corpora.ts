@@ -1,0 +1,157 @@
+import { stat } from 'node:fs/promises'
+import { setImmediate } from 'node:timers/promises'
+import type { CorpusEncoder } from './corpus-encoder.ts'
+import type { EncodePool } from './encode-pool.ts'
+import type { EncodedBlock } from './encode-rows.ts'
+import { cutLineRanges, type LineRange } from './json-line-ranges.ts'
+import { measureFiles, readRecords } from './read-records.ts'
+
+/** Files whose rows are read alike. */
+export interface CorpusFiles {
+  /** In the order in which their rows come. */
+  readonly files: readonly string[]
+  /** Columns to tokenise. */
+  readonly jsonKeys: readonly string[]
+}
+
+/** A part of the input that is read by itself: some lines, or all of a file whose rows come in sequence. */
+interface Piece {
+  readonly corpus: number
+  readonly file: string
+  /** Absent for a file that is read from its beginning to its end. */
+  readonly range?: LineRange
+  /** Bytes of all pieces before. */
+  readonly before: number
+  readonly bytes: number
+}
+
+export interface InputPlan {
+  readonly corpora: readonly CorpusFiles[]
+  readonly pieces: readonly Piece[]
+  readonly totalBytes: number
+  /** Bytes that threads can share among them. */
+  readonly rangeBytes: number
+}
+
+/** Where in the input all before is done with. */
+export interface InputPosition {
+  readonly piece: number
+  /** Rows of that piece that are done with, too. */
+  readonly rows: number
+}
+
+/** Cuts the files into pieces. @throws InputError for a missing file; UnsupportedError for an unknown extension. */
+export async function planInput(corpora: readonly CorpusFiles[]): Promise<InputPlan> {
+  const pieces: Piece[] = []
+  let totalBytes = 0
+  let rangeBytes = 0
+  for (const [corpus, { files }] of corpora.entries()) {
+    await measureFiles(files)
+    for (const file of files) {
+      const { size } = await stat(file)
+      const ranges = await cutLineRanges(file)
+      for (const range of ranges ?? []) {
+        pieces.push({ corpus, file, range, before: totalBytes + range.start, bytes: range.end - range.start })
+      }
+      if (ranges) rangeBytes += size
+      else pieces.push({ corpus, file, before: totalBytes, bytes: size })
+      totalBytes += size
+    }
+  }
+  return { corpora, pieces, totalBytes, rangeBytes }
+}
+
+/** Some encoded rows, with where the input stands after them. */
+export interface EncodedPart {
+  readonly corpus: number
+  readonly block: EncodedBlock
+  readonly next: InputPosition
+  readonly doneBytes: number
+}
+
+export interface EncodeInputOptions {
+  readonly from: InputPosition
+  /** Threads for ranges of lines; without them all is encoded in this thread. */
+  readonly pool?: EncodePool | undefined
+  /** Called when this thread has to encode. */
+  encoder(): Promise<CorpusEncoder>
+  /** Columns that the handler reads, for these keys; undefined for all. */
+  columns(jsonKeys: readonly string[]): readonly string[] | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+/** Rows of one block of a file that is read in sequence. */
+const blockRows = 1024
+
+/** Ranges that each thread may be ahead of what is asked for. */
+const rangesAhead = 4
+
+/** Encodes the input from a position on, in its order, whatever the number of threads. */
+export async function* encodeInput(plan: InputPlan, options: EncodeInputOptions): AsyncGenerator<EncodedPart> {
+  const { from, pool, signal } = options
+  const keysOf = ({ corpus }: Piece) => plan.corpora[corpus]?.jsonKeys ?? []
+  const ahead: Promise<EncodedBlock>[] = []
+  let asked = from.piece
+  for (let index = from.piece; index < plan.pieces.length; index++) {
+    const piece = plan.pieces[index] as Piece
+    signal?.throwIfAborted()
+    if (!piece.range) {
+      asked = Math.max(asked, index + 1)
+      const rows = index === from.piece ? from.rows : 0
+      for await (const part of encodeSequence(piece, { ...options, jsonKeys: keysOf(piece), rows }))
+        yield { ...part, next: { piece: index, rows: part.rows } }
+      continue
+    }
+    let block: EncodedBlock
+    if (pool) {
+      while (asked < plan.pieces.length && ahead.length < rangesAhead * pool.threads) {
+        const wanted = plan.pieces[asked] as Piece
+        if (!wanted.range) break
+        ahead.push(pool.encodeRange(wanted.range, keysOf(wanted)))
+        asked++
+      }
+      block = await untilAborted(ahead.shift() as Promise<EncodedBlock>, signal)
+    } else block = await (await options.encoder()).encodeRange(piece.range, keysOf(piece))
+    const next = { piece: index + 1, rows: 0 }
+    yield { corpus: piece.corpus, block, next, doneBytes: piece.before + piece.bytes }
+  }
+}
+
+/** Rows of a file from row `rows` on, in blocks, each with the rows that are done with after it. */
+async function* encodeSequence(
+  { corpus, file, before, bytes }: Piece,
+  options: EncodeInputOptions & { readonly jsonKeys: readonly string[]; readonly rows: number },
+) {
+  const { jsonKeys, signal, encoder, columns } = options
+  const { encodeBatch } = await encoder()
+  let seen = 0
+  let doneBytes = before
+  for await (const batch of readRecords([file], { signal, columns: columns(jsonKeys) })) {
+    const end = batch.records.length
+    for (let from = Math.max(0, options.rows - seen); from < end; from += blockRows) {
+      const to = Math.min(from + blockRows, end)
+      const block = encodeBatch(batch, { jsonKeys, from, to })
+      if (to === end) doneBytes = before + Math.min(bytes, batch.bytesRead)
+      yield { corpus, block, rows: seen + to, doneBytes }
+      // A row group of Parquet may take a minute: let timers and signals through.
+      await setImmediate()
+      signal?.throwIfAborted()
+    }
+    seen += end
+  }
+}
+
+/** A thread that has much to do must not hold up the end. */
+async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return promise
+  let stop = () => {}
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () => reject(signal.reason)
+    signal.addEventListener('abort', stop, { once: true })
+  })
+  try {
+    return await Promise.race([promise, aborted])
+  } finally {
+    signal.removeEventListener('abort', stop)
+  }
+}

@@ -1,0 +1,130 @@
+import { Worker } from 'node:worker_threads'
+import { type ErrorCode, FlowError, FormatError } from '../errors.ts'
+import { programPath } from '../program-path.ts'
+import type { EncodeSettings, TokenizerFacts } from './corpus-encoder.ts'
+import type { EncodedBlock } from './encode-rows.ts'
+import type { LineRange } from './json-line-ranges.ts'
+
+export interface EncodeTask {
+  readonly index: number
+  readonly range: LineRange
+  readonly jsonKeys: readonly string[]
+}
+
+/** What a thread says: once what its tokenizer is like, then the blocks of its tasks, or why there is none. */
+export type EncodeReply =
+  | { readonly facts: TokenizerFacts }
+  | { readonly index: number; readonly block: EncodedBlock }
+  | { readonly index?: number; readonly failed: EncodeFailure }
+
+type EncodeFailure =
+  | {
+      readonly kind: 'format'
+      readonly file: string
+      readonly offset?: number | undefined
+      readonly expected: string
+      readonly found: string
+    }
+  | { readonly kind: 'flow'; readonly code: ErrorCode; readonly message: string }
+  | { readonly kind: 'other'; readonly error: unknown }
+
+/** Threads that encode ranges of files. */
+export interface EncodePool {
+  readonly threads: number
+  /** Resolves when the first thread is ready. */
+  readonly facts: Promise<TokenizerFacts>
+  encodeRange(range: LineRange, jsonKeys: readonly string[]): Promise<EncodedBlock>
+  close(): Promise<void>
+}
+
+/** Tasks that a thread has at a time: one in work, one waiting, so that it never waits for this thread. */
+const tasksAhead = 2
+
+/** Starts `threads` threads, each of which loads the tokenizer. Tasks are taken up in the order in which they come. */
+export function createEncodePool(settings: EncodeSettings, threads: number): EncodePool {
+  const waiting: EncodeTask[] = []
+  const pending = new Map<number, PromiseWithResolvers<EncodedBlock>>()
+  const ready = withResolvers<TokenizerFacts>()
+  ready.promise.catch(() => {})
+  let tasks = 0
+  let failure: unknown
+  const workers = Array.from({ length: threads }, () => {
+    const worker = new Worker(programPath('encode-worker'), { workerData: settings, execArgv: [] })
+    const member = { worker, busy: 0 }
+    worker.on('message', (reply: EncodeReply) => {
+      if ('facts' in reply) return ready.resolve(reply.facts)
+      if (reply.index === undefined) return 'failed' in reply ? fail(revive(reply.failed)) : undefined
+      member.busy--
+      dispatch()
+      if ('block' in reply) settle(reply.index)?.resolve(reply.block)
+      else settle(reply.index)?.reject(revive(reply.failed))
+    })
+    worker.on('error', fail)
+    worker.on('exit', code =>
+      fail(new FlowError('step-failed', `A thread that encodes text ended unexpectedly with status ${code}.`)),
+    )
+    return member
+  })
+
+  function fail(error: unknown): void {
+    failure ??= error
+    ready.reject(failure)
+    for (const index of [...pending.keys()]) settle(index)?.reject(failure)
+  }
+
+  function settle(index: number) {
+    const promise = pending.get(index)
+    pending.delete(index)
+    return promise
+  }
+
+  function dispatch(): void {
+    for (const member of [...workers].sort((a, b) => a.busy - b.busy)) {
+      const task = member.busy < tasksAhead ? waiting.shift() : undefined
+      if (!task) continue
+      member.busy++
+      member.worker.postMessage(task)
+    }
+  }
+
+  return {
+    threads,
+    facts: ready.promise,
+    encodeRange(range, jsonKeys) {
+      const index = tasks++
+      const promise = withResolvers<EncodedBlock>()
+      promise.promise.catch(() => {})
+      pending.set(index, promise)
+      waiting.push({ index, range, jsonKeys })
+      if (failure === undefined) dispatch()
+      else settle(index)?.reject(failure)
+      return promise.promise
+    },
+    async close() {
+      for (const { worker } of workers) worker.removeAllListeners()
+      await Promise.all(workers.map(({ worker }) => worker.terminate()))
+    },
+  }
+}
+
+function revive(failed: EncodeFailure): unknown {
+  if (failed.kind === 'format') return new FormatError(failed)
+  return failed.kind === 'flow' ? new FlowError(failed.code, failed.message) : failed.error
+}
+
+interface PromiseWithResolvers<T> {
+  readonly promise: Promise<T>
+  resolve(value: T): void
+  reject(reason: unknown): void
+}
+
+/** `Promise.withResolvers`, which Node 20 does not have. */
+function withResolvers<T>(): PromiseWithResolvers<T> {
+  let resolve!: (value: T) => void
+  let reject!: (reason: unknown) => void
+  const promise = new Promise<T>((onResolve, onReject) => {
+    resolve = onResolve
+    reject = onReject
+  })
+  return { promise, resolve, reject }
+}

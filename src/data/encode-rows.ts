@@ -1,0 +1,130 @@
+import { FormatError, isFlowError } from '../errors.ts'
+import type { DocumentBlock } from '../formats/indexed-dataset-writer.ts'
+import type { RecordBatch } from '../formats/record-batch.ts'
+import { ignoredLabel } from './handlers/general-instruction.ts'
+import { dropReasonOf, type EncodeContext, type Encoded, type Handler } from './handlers/handler.ts'
+import { createRow } from './row.ts'
+import { createCount, type GrowingCount, namedBadRows, type RowCount } from './row-count.ts'
+import { type OverflowRule, ruleSequence } from './sequence-rules.ts'
+
+/** Rows as they go into the datasets. */
+export interface EncodedBlock {
+  /** One for each of the handler's keys. */
+  readonly datasets: readonly DocumentBlock[]
+  readonly count: RowCount
+}
+
+export interface RowEncoderOptions {
+  readonly handler: Handler
+  readonly context: Omit<EncodeContext, 'jsonKeys'>
+  readonly rule: Omit<OverflowRule, 'labels' | 'eod'>
+  readonly skipBadRows: boolean
+  /** Id of the token for what the vocabulary does not have. */
+  readonly unknownId?: number | undefined
+}
+
+export type RowEncoder = ReturnType<typeof createRowEncoder>
+
+/**
+ * Encodes rows of batches into blocks of documents.
+ *
+ * Sequences of instruction data are kept or left out in all keys alike. A document all of whose sequences are left out
+ * is closed all the same, as ModelLink does.
+ */
+export function createRowEncoder(options: RowEncoderOptions) {
+  const { handler, context, skipBadRows, unknownId } = options
+  const isAligned = handler.infix === '_packed'
+  const eod = isAligned ? undefined : context.eod
+  return (batch: RecordBatch, part: { jsonKeys: readonly string[]; from?: number; to?: number }): EncodedBlock => {
+    const { jsonKeys, from = 0, to = batch.records.length } = part
+    const keys = handler.keys(jsonKeys)
+    const labels = handler.labels === undefined ? -1 : keys.indexOf(handler.labels)
+    const rule = { ...options.rule, eod, labels: labels < 0 ? undefined : labels }
+    const buffers = keys.map(createBlock)
+    const count = createCount()
+    const rowContext = { ...context, jsonKeys }
+    // Keys that belong together are ruled together, others each for itself.
+    const groups = isAligned ? [keys.map((_, key) => key)] : keys.map((_, key) => [key])
+    for (let i = from; i < to; i++) {
+      count.rows++
+      let encoded: Encoded
+      try {
+        encoded = handler.encode(createRow(batch, i), rowContext)
+      } catch (error) {
+        if (!skipBadRows || !(error instanceof FormatError)) throw error
+        countBadRow(count, error)
+        continue
+      }
+      const dropped = dropReasonOf(encoded)
+      if (dropped === 'empty') count.empty++
+      if (dropped === 'invalid turns') count.invalidTurns++
+      if (dropped) continue
+      for (const group of groups) {
+        const sequences = encoded[group[0] ?? 0]?.length ?? 0
+        if (sequences === 0) continue
+        let added = 0
+        for (let s = 0; s < sequences; s++) {
+          const values = group.map(key => encoded[key]?.[s] ?? new Int32Array())
+          const { pieces, overLength, cut, untrained } = ruleSequence(values, rule)
+          count.overLength += overLength
+          count.cut += cut
+          count.untrained += untrained
+          for (const piece of pieces) {
+            for (const [at, key] of group.entries()) buffers[key]?.add(piece[at] ?? new Int32Array())
+            countPiece(count, { piece, labels, unknownId })
+          }
+          added += pieces.length
+        }
+        for (const key of group) buffers[key]?.endDocument(added)
+      }
+    }
+    return { datasets: buffers.map(buffer => buffer.take()), count }
+  }
+}
+
+/** Notes a row that was left out. */
+export function countBadRow(count: GrowingCount, error: unknown): void {
+  count.bad++
+  if (count.badRows.length < namedBadRows) count.badRows.push(isFlowError(error) ? error.message : String(error))
+}
+
+function countPiece(
+  count: GrowingCount,
+  { piece, labels, unknownId }: { piece: readonly Int32Array[]; labels: number; unknownId: number | undefined },
+): void {
+  const [ids = new Int32Array()] = piece
+  count.kept++
+  const bucket = Math.max(0, 31 - Math.clz32(ids.length))
+  while (count.lengths.length <= bucket) count.lengths.push(0)
+  count.lengths[bucket] = (count.lengths[bucket] ?? 0) + 1
+  if (unknownId !== undefined) for (let i = 0; i < ids.length; i++) if (ids[i] === unknownId) count.unknownTokens++
+  const trained = piece[labels]
+  if (trained === undefined) count.trainTokens += ids.length
+  else for (let i = 0; i < trained.length; i++) if (trained[i] !== ignoredLabel) count.trainTokens++
+}
+
+/** A block of documents in the making. */
+function createBlock() {
+  let ids = new Int32Array(1 << 16)
+  let used = 0
+  const lengths: number[] = []
+  const sequences: number[] = []
+  return {
+    add(sequence: Int32Array) {
+      if (used + sequence.length > ids.length) {
+        const grown = new Int32Array(2 * (used + sequence.length))
+        grown.set(ids.subarray(0, used))
+        ids = grown
+      }
+      ids.set(sequence, used)
+      used += sequence.length
+      lengths.push(sequence.length)
+    },
+    endDocument: (count: number) => void sequences.push(count),
+    take: (): DocumentBlock => ({
+      ids: ids.subarray(0, used),
+      lengths: Int32Array.from(lengths),
+      sequences: Int32Array.from(sequences),
+    }),
+  }
+}

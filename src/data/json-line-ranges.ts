@@ -1,0 +1,101 @@
+import { type FileHandle, open } from 'node:fs/promises'
+import { extname } from 'node:path'
+import { FormatError } from '../errors.ts'
+import { isBlank } from '../formats/json-record.ts'
+import { maxRecordBytes } from '../formats/json-records.ts'
+
+/** Bytes of a file, to be read apart from the others: the lines that begin in it. */
+export interface LineRange {
+  readonly file: string
+  /** True where a line is known to begin at `start`. */
+  readonly isFirst: boolean
+  readonly start: number
+  readonly end: number
+}
+
+/** Bytes of one range: enough work for one message between threads, little to hold in memory. */
+export const rangeBytes = 1 << 20
+
+/**
+ * Cuts a file of plain JSON lines into ranges; undefined for any other file, also one that begins with an array.
+ * Ranges are numbers only, so that threads can read them for themselves.
+ */
+export async function cutLineRanges(file: string): Promise<LineRange[] | undefined> {
+  if (!/^\.jsonl?$/i.test(extname(file))) return undefined
+  const handle = await open(file, 'r')
+  try {
+    const { size } = await handle.stat()
+    const start = await startOfObject(handle)
+    if (start === undefined) return undefined
+    return Array.from({ length: Math.ceil((size - start) / rangeBytes) }, (_, i) => {
+      const at = start + i * rangeBytes
+      return { file, isFirst: i === 0, start: at, end: Math.min(at + rangeBytes, size) }
+    })
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Where the first byte that is not blank stands, if it opens an object. Looks at the first 64 KiB. */
+async function startOfObject(handle: FileHandle): Promise<number | undefined> {
+  const { buffer, bytesRead } = await handle.read(Buffer.alloc(1 << 16), 0, 1 << 16, 0)
+  let at = buffer.subarray(0, 3).equals(byteOrderMark) ? 3 : 0
+  while (at < bytesRead && isBlank(buffer[at])) at++
+  return at < bytesRead && buffer[at] === 0x7b ? at : undefined
+}
+
+const byteOrderMark = Buffer.from([0xef, 0xbb, 0xbf])
+
+/** The whole lines of a range; blank lines are among them. */
+export interface RangeLines {
+  readonly bytes: Buffer
+  /** Where `bytes` starts in the file. */
+  readonly offset: number
+}
+
+/**
+ * Reads the lines that begin in a range, the last one to its end, which may be beyond the range.
+ * @throws FormatError for a line longer than `maxRecordBytes`.
+ */
+export async function readLineRange({ file, isFirst, start, end }: LineRange): Promise<RangeLines> {
+  const handle = await open(file, 'r')
+  try {
+    // A line begins where the byte before it ends another one.
+    const from = isFirst ? start : start - 1
+    let bytes = Buffer.allocUnsafe(end - from)
+    let filled = await fill(handle, bytes, { filled: 0, position: from })
+    const first = isFirst ? 0 : bytes.subarray(0, filled).indexOf(0x0a) + 1
+    if ((!isFirst && first === 0) || from + first >= end) return { bytes: bytes.subarray(0, 0), offset: end }
+    // The last byte of the range may end a line, and then the range; else its last line goes on.
+    while (bytes[filled - 1] !== 0x0a && filled === bytes.length) {
+      if (filled - first > maxRecordBytes) throw tooLong(file, from + first)
+      const more = Buffer.allocUnsafe(filled + Math.max(filled, 1 << 16))
+      bytes.copy(more, 0, 0, filled)
+      bytes = more
+      const searched = filled
+      filled = await fill(handle, bytes, { filled, position: from })
+      const newline = bytes.subarray(0, filled).indexOf(0x0a, searched)
+      if (newline < 0) continue
+      filled = newline + 1
+      break
+    }
+    return { bytes: bytes.subarray(first, filled), offset: from + first }
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Reads until `bytes` is full or the file ends; returns how much of `bytes` is filled. */
+async function fill(handle: FileHandle, bytes: Buffer, at: { filled: number; position: number }): Promise<number> {
+  let { filled } = at
+  while (filled < bytes.length) {
+    const { bytesRead } = await handle.read(bytes, filled, bytes.length - filled, at.position + filled)
+    if (bytesRead === 0) break
+    filled += bytesRead
+  }
+  return filled
+}
+
+function tooLong(file: string, offset: number): FormatError {
+  return new FormatError({ file, offset, expected: `rows of at most ${maxRecordBytes} bytes`, found: 'a longer one' })
+}
