@@ -32,7 +32,7 @@ export interface Tokenizer {
 /**
  * Loads the tokenizer of a model folder from the file that `AutoTokenizer` would read: `qwen.tiktoken` or
  * `tokenizer.model` for a class whose own code reads that, else `tokenizer.json`, else `tokenizer.model`; with what
- * `tokenizer_config.json`, `special_tokens_map.json` and `config.json` add. Takes 0.2 to 0.8 s and about 60 MB for a
+ * `tokenizer_config.json`, `special_tokens_map.json` and `config.json` add. Takes 0.2 to 1.5 s and about 60 MB for a
  * vocabulary of 130,000 tokens.
  * @throws FormatError when a file is damaged; UnsupportedError when it asks for something this version does not know.
  */
