@@ -43,5 +43,5 @@ export {
 } from './steps/artifacts.ts'
 export { hfToMegatron } from './steps/hf-to-megatron.ts'
 export { megatronToHf } from './steps/megatron-to-hf.ts'
-export { preprocess } from './steps/preprocess.ts'
+export { PreprocessedDataset, preprocess } from './steps/preprocess.ts'
 export { TrainedCheckpoint, train } from './steps/train.ts'

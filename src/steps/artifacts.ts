@@ -59,9 +59,12 @@ export const HfModel: z.ZodType<HfModel, HfModel> = defineArtifact<HfModel>('hf-
 
 export const Corpus: z.ZodType<Corpus, Corpus> = defineArtifact<Corpus>('corpus', { textKey: z.string().min(1) })
 
+/** What is to be known of a dataset, beside where it is. */
+export const datasetFacts = { instruction: z.boolean(), samples: count, tokens: count, vocabSize: count }
+
 export const MegatronDataset: z.ZodType<MegatronDataset, MegatronDataset> = defineArtifact<MegatronDataset>(
   'megatron-dataset',
-  { instruction: z.boolean(), samples: count, tokens: count, vocabSize: count },
+  datasetFacts,
 )
 
 const ArchitectureFacts: z.ZodType<Architecture, Architecture> = z.object({

@@ -1,57 +1,106 @@
 import { join } from 'node:path'
 import { z } from 'zod'
-import { handlerNames } from '../data/handlers/registry.ts'
+import { handlerNamed } from '../data/handlers/registry.ts'
 import { preprocessCorpus } from '../data/preprocess.ts'
 import { summarize } from '../data/preprocess-report.ts'
 import { loadTokenizer } from '../data/tokenizer/tokenizer.ts'
-import { artifactFiles } from '../engine/artifact-files.ts'
+import { artifactFiles, fileDigest } from '../engine/artifact-files.ts'
 import { InputError } from '../errors.ts'
+import { defineArtifact } from '../flow/artifact.ts'
 import { defineStep } from '../flow/step.ts'
-import { Corpus, HfModel, MegatronDataset } from './artifacts.ts'
+import { datasetFacts, MegatronDataset } from './artifacts.ts'
+import { PreprocessInput } from './preprocess-input.ts'
+
+/** What `preprocess` gives: a dataset, with what was set aside and what was left out; `report.json` beside it says all. */
+export interface PreprocessedDataset extends MegatronDataset {
+  /** Absent when no validation data was asked for. */
+  readonly validation?: MegatronDataset | undefined
+  readonly report: ReportFacts
+}
+
+/** The report in numbers; see `PreprocessReport`. */
+export interface ReportFacts {
+  readonly rows: number
+  readonly kept: number
+  readonly empty: number
+  readonly invalidTurns: number
+  readonly bad: number
+  readonly overLength: number
+  readonly cut: number
+  readonly untrained: number
+  readonly trainTokens: number
+  readonly unknownRate: number
+  readonly samplesPerEpoch?: number | undefined
+  readonly inputDigest?: string | undefined
+}
+
+const count = z.number().int().nonnegative()
+
+const ReportFacts = z.object({
+  ...{ rows: count, kept: count, empty: count, invalidTurns: count, bad: count, overLength: count, cut: count },
+  ...{ untrained: count, trainTokens: count, unknownRate: z.number() },
+  ...{ samplesPerEpoch: count.optional(), inputDigest: z.string().optional() },
+})
+
+export const PreprocessedDataset: z.ZodType<PreprocessedDataset, PreprocessedDataset> =
+  defineArtifact<PreprocessedDataset>('megatron-dataset', {
+    ...datasetFacts,
+    validation: MegatronDataset.optional(),
+    report: ReportFacts,
+  })
+
+/** Input between two times that all is brought to the disk, so that a kill costs no more. */
+const resumeEveryBytes = 256 << 20
 
 /**
  * Tokenises a corpus into Megatron's indexed datasets, byte for byte as the toolchain's `preprocess_data.py` does.
  *
- * Runs in this process. With `GeneralPretrainHandler` (default) each row's text is a document; with
- * `GeneralInstructionHandler` rows of instruction, input and output become ids, masks and labels.
+ * Runs in this process, with threads for large JSON lines. With `GeneralPretrainHandler` (default) each row's text is a
+ * document; the other handlers make ids, masks and labels of instructions. After a kill it goes on where it was saved.
  * @throws InputError for a tokenizer without eos when `appendEod` is set (at plan time) and for a corpus of which no
  * row is kept; FormatError naming file, line and column of a damaged row.
  */
 export const preprocess = defineStep({
   name: 'preprocess',
   version: 1,
-  input: z.object({
-    corpus: Corpus,
-    /** The folder with `tokenizer.json`. */
-    tokenizer: HfModel,
-    handler: z.enum(handlerNames).default('GeneralPretrainHandler'),
-    /** Rows of this many tokens or more are dropped, as the toolchain drops them; default: none. */
-    seqLength: z.number().int().positive().optional(),
-    /** End each row with the tokenizer's eos; default false. */
-    appendEod: z.boolean().default(false),
-  }),
-  output: MegatronDataset,
-  check: async ({ tokenizer, handler, appendEod }) => {
+  input: PreprocessInput,
+  output: PreprocessedDataset,
+  omitFromKey: ['workers'],
+  check: async ({ tokenizer, handler = 'GeneralPretrainHandler', appendEod, promptType, mapKeys, compat }) => {
+    const { tokenizerFacts } = handlerNamed(handler, {
+      promptType,
+      mapKeys: mapKeys as PreprocessInput['mapKeys'],
+      compat,
+    })
     if (!tokenizer?.path) return []
-    const { vocabSize, eosId } = await loadTokenizer(tokenizer.path)
+    const loaded = await loadTokenizer(tokenizer.path)
+    const { vocabSize, eosId } = tokenizerFacts?.(loaded) ?? loaded
     if (appendEod && eosId === undefined)
       throw new InputError(`the tokenizer in ${tokenizer.path} has no eos token to append.`, {
         field: 'appendEod',
         hint: 'Name one as "eos_token" in its tokenizer_config.json, or leave appendEod out.',
       })
-    return [`${handler ?? 'GeneralPretrainHandler'}, vocabulary ${vocabSize.toLocaleString('en')}`]
+    return [`${handler}, vocabulary ${vocabSize.toLocaleString('en')}`]
   },
-}).run(async ({ corpus, tokenizer, handler, seqLength, appendEod }, { workDir, signal, log, progress }) => {
-  const instruction = handler === 'GeneralInstructionHandler'
+}).run(async ({ corpus, tokenizer, ...options }, { workDir, signal, log, progress }) => {
+  const corpora = Array.isArray(corpus) ? corpus : [{ corpus }]
+  const files = []
+  for (const { corpus, ...weighted } of corpora) {
+    const found = await artifactFiles(corpus.path)
+    files.push({ ...weighted, files: found.map(file => file.path), jsonKeys: options.jsonKeys ?? [corpus.textKey] })
+  }
   const result = await preprocessCorpus({
-    files: (await artifactFiles(corpus.path)).map(file => file.path),
-    ...{ handler, jsonKeys: [corpus.textKey], tokenizerDir: tokenizer.path, seqLength, appendEod, signal },
+    ...options,
+    ...{ files, tokenizerDir: tokenizer.path, signal, digestOf: fileDigest, resumeEveryBytes },
     outputPrefix: join(workDir, 'data'),
+    reportFile: join(workDir, 'report.json'),
     onProgress: progress,
   })
-  for (const line of summarize(result.report)) log(line)
-  return {
-    ...{ kind: 'megatron-dataset', path: result.dataPath, instruction },
-    ...{ samples: result.sequences, tokens: result.tokens, vocabSize: result.vocabSize },
-  }
+  const { validation, report, vocabSize } = result
+  for (const line of summarize(report)) log(line)
+  const instruction = handlerNamed(options.handler, options).infix === '_packed'
+  const datasetOf = ({ dataPath, sequences, tokens }: Pick<typeof result, 'dataPath' | 'sequences' | 'tokens'>) => ({
+    ...{ kind: 'megatron-dataset' as const, path: dataPath, instruction, samples: sequences, tokens, vocabSize },
+  })
+  return { ...datasetOf(result), ...(validation && { validation: datasetOf(validation) }), report }
 })
