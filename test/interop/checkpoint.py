@@ -67,7 +67,7 @@ def load_shard(path):
 
 
 def check_shards(folder, model):
-    """Compares every rank with the mapping stated in megatron_shards.py; gives how many files and tensors there were."""
+    """Compares every rank with the mapping of megatron_shards.py; gives how many files and tensors there were."""
     _, layout, tp, pp = folder.name.split('-')
     tp, pp = int(tp[2:]), int(pp[2:])
     require((folder / 'latest_checkpointed_iteration.txt').read_text() == '1')

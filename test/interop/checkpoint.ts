@@ -27,7 +27,14 @@ for (const model of await readdir(join(dir, 'hf-in'))) {
     for (const parallel of sizes) {
       const name = `${model}-${layout}-tp${parallel.tp}-pp${parallel.pp}`
       const megatron = join(dir, 'mg', name)
-      await writeMegatronCheckpoint(megatron, { source: hf, architecture, parallel, layout, iteration: 1, dtype: 'BF16' })
+      await writeMegatronCheckpoint(megatron, {
+        source: hf,
+        architecture,
+        parallel,
+        layout,
+        iteration: 1,
+        dtype: 'BF16',
+      })
       const source = await openMegatronCheckpoint(megatron, { architecture })
       await writeHfModel(join(dir, 'hf-out', name), { source, architecture, like, maxShardBytes: 200_000 })
       await source.close()

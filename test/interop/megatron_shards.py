@@ -1,4 +1,4 @@
-"""Megatron's shards of a Hugging Face model, stated a second time: cut(...) makes them, gather(...) puts them together."""
+"""Megatron's shards of a model, stated apart from the product: cut(...) makes them, gather(...) puts them together."""
 import torch
 
 # The two state dicts, as dotted paths. A layer's names follow `layer`, in which {} is its number within the stage.

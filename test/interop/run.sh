@@ -27,8 +27,8 @@ work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 report="${INTEROP_REPORT:-$work/report.txt}"
 : >"$report"
-export INTEROP_REPORT="$report" TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
-export PYTHONDONTWRITEBYTECODE=1 HF_HUB_DISABLE_PROGRESS_BARS=1
+export INTEROP_REPORT="$report" HF_HUB_OFFLINE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 TRANSFORMERS_VERBOSITY=error
+export PYTHONDONTWRITEBYTECODE=1 TOKENIZERS_PARALLELISM=false
 # Two threads of OpenMP spin a hundred times longer than they compute where another process has one of two cores.
 export OMP_NUM_THREADS=1
 

@@ -13,9 +13,14 @@ from transformers import AutoTokenizer
 from tap import check, node, require
 
 ALPHABETS = [
-    'abcdefghijklmnopqrstuvwxyz ', 'The quick BROWN fox 0123456789', ' \t\n\r\v\f\x85\xa0\u2003\u2028\u3000\u200b\ufeff',
-    "'sStTrReEvVmMlLdD\u2019 ", '.,;:!?()[]{}<>|/\\"#$%^&*-_=+~`@ ', '的一是不了在人有我他训练数据模型你好世界今天，。', 'áéíóúñçüößøåæœ',
-    'абвгдежзийклмноп ', 'العربية नमस्ते 한국어 ひらがな', 'e\u0301o\u0302\u212b\u0308\u0327', '😀😂👍🏽👨‍👩‍👧‍👦🇨🇳🀄𠀀𠮷𝔸𝟘',
+    'abcdefghijklmnopqrstuvwxyz ',
+    'The quick BROWN fox 0123456789',
+    ' \t\n\r\v\f\x85\xa0\u2003\u2028\u3000\u200b\ufeff',
+    "'sStTrReEvVmMlLdD\u2019 ", '.,;:!?()[]{}<>|/\\"#$%^&*-_=+~`@ ',
+    '的一是不了在人有我他训练数据模型你好世界今天，。',
+    'áéíóúñçüößøåæœ',
+    'абвгдежзийклмноп ', 'العربية नमस्ते 한국어 ひらがな',
+    'e\u0301o\u0302\u212b\u0308\u0327', '😀😂👍🏽👨‍👩‍👧‍👦🇨🇳🀄𠀀𠮷𝔸𝟘',
     '\0\x01\x07\x08\x1b\x1f\x7f\x80\x9f', '١٢٣²³½Ⅷ①',
 ]
 WORDS = ['<s>', '</s>', '<unk>', '### Response:', "don't", '<s', '</s></s>', '\n\n']

@@ -13,12 +13,16 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM,
+)
 
 import megatron_shards
 from tap import check, node, require
 
-# Printed losses have seven digits, which alone makes 5e-7; the trainer computes in float32.
+# Printed losses have seven digits, which alone makes 5e-7; the trainer computes in float32, as do transformers' norms,
+# softmax and rotary angles even in a float64 model. Rates much above these make the LoRA runs chaotic: float32 PyTorch
+# leaves float64 PyTorch by as much then.
 LOSS_TOLERANCE = 1e-5
 WEIGHT_TOLERANCE = 1e-4
 
@@ -31,7 +35,9 @@ CASES = {
     'masked SFT': dict(model='llama', data='rows', tp=2, pp=2, layout='legacy'),
     'tied embeddings': dict(model='llama-tied', data='text', tp=2, pp=2, layout='legacy'),
     'qkv bias': dict(model='qwen2', data='rows', tp=2, pp=1, layout='legacy'),
-    'tied embeddings and qkv bias': dict(model='qwen2-tied', data='text', tp=1, pp=4, layout='mcore'),
+    # Windows of another length, of which the last epoch needs few enough to be shuffled apart.
+    'tied embeddings and qkv bias': dict(model='qwen2-tied', data='text', tp=1, pp=4, layout='mcore',
+                                         recipe=dict(seqLength=100)),
     'LoRA on all linears': dict(model='llama', data='rows', tp=2, pp=2, layout='legacy',
                                 lora=dict(r=4, alpha=10, targets=ALL_TARGETS), recipe=dict(lr=4e-3)),
     'LoRA with qkv bias': dict(model='qwen2-tied', data='rows', tp=2, pp=2, layout='mcore',
@@ -61,10 +67,12 @@ def make_models(root):
 
 
 def make_rows(root):
-    rows = [json.loads(line) for line in pathlib.Path('examples/quickstart/instructions.jsonl').read_text().splitlines()]
-    # Short, so that prompt and answer fit into seqLength where the fixed preamble of the template takes most of it.
-    (root / 'rows.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows[:100]))
-    (root / 'text.jsonl').write_text(''.join(json.dumps({'text': ' '.join(row.values())}) + '\n' for row in rows[:70]))
+    lines = pathlib.Path('examples/quickstart/instructions.jsonl').read_text().splitlines()
+    # Of 70 to 122 tokens: some are cut at seqLength. As plain text 16 to 65, so that a window spans several documents.
+    rows = [json.loads(line) for line in lines[:100]]
+    texts = [{'text': ' '.join(row.values())} for row in rows[:70]]
+    for name, records in (('rows', rows), ('text', texts)):
+        (root / f'{name}.jsonl').write_text(''.join(json.dumps(record) + '\n' for record in records))
 
 
 def sequences(prefix):
@@ -110,7 +118,8 @@ def pretraining_samples(prefix, recipe):
 
 def instruction_samples(prefix, recipe):
     """ModelLink's packed reader: whole shuffled passes; labels are shifted, cut and filled up with -100."""
-    ids, mask, labels = (sequences(f'{prefix}_packed_{key}_document') for key in ('input_ids', 'attention_mask', 'labels'))
+    keys = ('input_ids', 'attention_mask', 'labels')
+    ids, mask, labels = (sequences(f'{prefix}_packed_{key}_document') for key in keys)
     require(all((field == 1).all() for field in mask))
     random, order = np.random.RandomState(recipe['seed']), []
     n, count = recipe['seqLength'], samples_wanted(recipe)
@@ -156,7 +165,7 @@ def adapted(config, weights, adapters, lora):
 
 
 def reference(model, samples, adapters, lora, recipe):
-    """Trains in float64; gives the loss and gradient norm of each iteration and what the weights and adapters became."""
+    """Trains in float64; gives losses and gradient norms of the iterations, the final weights, and what was trained."""
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
     trained = adapters or weights
     for tensor in trained.values():
@@ -170,7 +179,8 @@ def reference(model, samples, adapters, lora, recipe):
     for iteration in range(1, recipe['trainIters'] + 1):
         total = 0.0
         for _ in range(micro_batches):
-            tokens, labels = (torch.tensor(np.stack(part)).long() for part in zip(*(next(samples) for _ in range(size))))
+            batch = zip(*(next(samples) for _ in range(size)))
+            tokens, labels = (torch.tensor(np.stack(part)).long() for part in batch)
             used = adapted(model.config, weights, adapters, lora) if lora else weights
             logits = torch.func.functional_call(model, used, (tokens,)).logits
             loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100) / micro_batches
