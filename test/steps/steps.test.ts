@@ -2,7 +2,7 @@ import { cp, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { corpus, hfModel, hfToMegatron, megatronToHf, plan, preprocess, type Ref, run, train } from 'ascendflow'
 import { openHfModel, openIndexedDataset, openMegatronCheckpoint } from 'ascendflow/formats'
-import { beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { makeModel } from '../../examples/quickstart/make-model.ts'
 import { newFolder } from '../engine/steps.ts'
 
@@ -23,6 +23,12 @@ beforeAll(async () => {
 const sft = { handler: 'GeneralInstructionHandler', appendEod: true } as const
 const hyper = { seqLength: 128, microBatchSize: 4, globalBatchSize: 8, lr: 1e-3 } as const
 
+/** Closes it when the test is over. */
+function closing<T extends { close(): unknown }>(opened: T): T {
+  onTestFinished(() => void opened.close())
+  return opened
+}
+
 /** A copy of the model with other text in one of its files. */
 async function changed(name: string, file: string, change: (text: string) => string) {
   await cp(join(dir, 'model'), join(dir, name), { recursive: true })
@@ -42,11 +48,11 @@ describe('the four steps', () => {
     const trained = train({ data, init, ...hyper, trainIters: 3 })
     const out = await run({ data, trained, hf: megatronToHf({ checkpoint: trained, like: model }) }, { store: store() })
     expect([out.data.samples, out.trained.iteration, out.trained.tp, out.trained.pp]).toEqual([24, 3, 2, 2])
-    expect(openIndexedDataset(`${out.data.path}_packed_labels_document`).lengths.length).toBe(24)
-    const shards = await openMegatronCheckpoint(out.trained.path)
+    expect(closing(openIndexedDataset(`${out.data.path}_packed_labels_document`)).lengths.length).toBe(24)
+    const shards = closing(await openMegatronCheckpoint(out.trained.path))
     expect([shards.layout, shards.iteration]).toEqual(['mcore', 3])
-    const before = await openHfModel(model.path)
-    const after = await openHfModel(out.hf.path)
+    const before = closing(await openHfModel(model.path))
+    const after = closing(await openHfModel(out.hf.path))
     expect([...after.tensors.keys()].sort()).toEqual([...before.tensors.keys()].sort())
     const name = 'model.layers.0.mlp.up_proj.weight'
     expect(await after.readRows(name, 0, 4)).not.toEqual(await before.readRows(name, 0, 4))
@@ -74,7 +80,8 @@ describe('the four steps', () => {
     })
     const out = await run({ tuned, hf: megatronToHf({ checkpoint: tuned, like: model }) }, { store: store() })
     expect(out.tuned.loraBase?.iteration).toBe(1)
-    const [before, after] = [await openHfModel(model.path), await openHfModel(out.hf.path)]
+    const before = closing(await openHfModel(model.path))
+    const after = closing(await openHfModel(out.hf.path))
     const same = async (name: string) =>
       Buffer.from(await before.readRows(name, 0, 64)).equals(await after.readRows(name, 0, 64))
     expect(await same('model.layers.0.self_attn.q_proj.weight')).toBe(false)
