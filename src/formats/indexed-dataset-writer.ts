@@ -52,7 +52,7 @@ const int32Code = 4
 /**
  * Starts a Megatron dataset `<prefix>.idx` and `<prefix>.bin` of int32 tokens; makes the folder if need be.
  *
- * Memory is three buffers of 1 MiB, however long the dataset: the index grows in temporary files beside the data.
+ * Memory is four buffers of 1 MiB, however long the dataset: the index grows in temporary files beside the data.
  * Source of the layout: Megatron-LM, indexed_dataset.py; of int32 always: ModelLink, data_handler.py.
  */
 export async function createIndexedDataset(
@@ -69,7 +69,7 @@ export async function createIndexedDataset(
       ['documents', 8 * (from?.documents ?? 0)],
     ] as const)
       files.push(await (keepParts ? openPart(`${prefix}.${extension}`, size) : createPending(`${prefix}.${extension}`)))
-    files.push(await createPending(`${prefix}.idx`))
+    files.push(await (keepParts ? openPart(`${prefix}.idx`, 0) : createPending(`${prefix}.idx`)))
   } catch (error) {
     await Promise.all(files.map(discard))
     throw error

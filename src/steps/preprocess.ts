@@ -1,10 +1,11 @@
 import { join } from 'node:path'
 import { z } from 'zod'
+import { findInputs } from '../data/find-inputs.ts'
 import { handlerNamed } from '../data/handlers/registry.ts'
 import { preprocessCorpus } from '../data/preprocess.ts'
 import { summarize } from '../data/preprocess-report.ts'
 import { loadTokenizer } from '../data/tokenizer/tokenizer.ts'
-import { artifactFiles, fileDigest } from '../engine/artifact-files.ts'
+import { fileDigest } from '../engine/artifact-files.ts'
 import { InputError } from '../errors.ts'
 import { defineArtifact } from '../flow/artifact.ts'
 import { defineStep } from '../flow/step.ts'
@@ -86,8 +87,9 @@ export const preprocess = defineStep({
   const corpora = Array.isArray(corpus) ? corpus : [{ corpus }]
   const files = []
   for (const { corpus, ...weighted } of corpora) {
-    const found = await artifactFiles(corpus.path)
-    files.push({ ...weighted, files: found.map(file => file.path), jsonKeys: options.jsonKeys ?? [corpus.textKey] })
+    const found = await findInputs(corpus.path)
+    for (const file of found.leftOut) log(`${file} left out: it is of another kind than the files that are read`)
+    files.push({ ...weighted, files: found.files, jsonKeys: options.jsonKeys ?? [corpus.textKey] })
   }
   const result = await preprocessCorpus({
     ...options,
