@@ -81,7 +81,7 @@ export const preprocess = defineStep({
         field: 'appendEod',
         hint: 'Name one as "eos_token" in its tokenizer_config.json, or leave appendEod out.',
       })
-    return [`${handler}, vocabulary ${vocabSize.toLocaleString('en')}`]
+    return [`${handler}, vocabulary ${vocabSize.toLocaleString('en')}`, ...loaded.adjustments]
   },
 }).run(async ({ corpus, tokenizer, ...options }, { workDir, signal, log, progress }) => {
   const corpora = Array.isArray(corpus) ? corpus : [{ corpus }]
