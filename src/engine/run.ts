@@ -60,9 +60,10 @@ export function run<R extends Target>(target: R, options: RunOptions = {}): Run<
     let news: News | undefined
     try {
       halt.signal.throwIfAborted()
-      const found = await survey(target, surveyOptions(options))
+      const chosen = surveyOptions(options)
+      const found = await survey(target, chosen)
       halt.signal.throwIfAborted()
-      news = await openNews(found, surveyOptions(options).store, id)
+      news = await openNews(found, chosen.store, id)
       for (const type of eventTypes) hub.on(type, news.add)
       emit({ type: 'run.started', steps: found.work.map(work => work.call.name) })
       const outputs = await schedule(found.work, {

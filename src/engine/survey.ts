@@ -68,16 +68,15 @@ export async function survey(target: unknown, options: SurveyOptions): Promise<S
       const places = stepPlaces(options.store, name, key)
       const upstream = [...new Set(upstreamOf(call).map(found => byCall.get(found)!))]
       const { facts, foretold } = await lookAhead(call, found => byCall.get(found)?.expected)
-      const found = again.has(call)
+      const found: FoundRecord = again.has(call)
         ? { reason: 'asked for again' }
         : await findRecord(call, key, places, options.verify)
-      const nameOfKey = (upstreamKey: string) => byKey.get(upstreamKey)?.call.name
-      const reason = found.reason ?? missReason({ version, input }, await recordsOf(options.store, name), nameOfKey)
-      work = {
-        ...{ key, call, places, input, upstream, executor: executorOf(call), facts, again: again.has(call) },
-        ...('record' in found && found.record
-          ? { record: found.record, expected: found.record.output, reason: '' }
-          : { expected: foretold, reason }),
+      const planned = { key, call, places, input, upstream, executor: executorOf(call), facts, again: again.has(call) }
+      if (found.record) work = { ...planned, record: found.record, expected: found.record.output, reason: '' }
+      else {
+        const nameOfKey = (upstreamKey: string) => byKey.get(upstreamKey)?.call.name
+        const reason = found.reason ?? missReason({ version, input }, await recordsOf(options.store, name), nameOfKey)
+        work = { ...planned, expected: foretold, reason }
       }
       byKey.set(key, work)
     }
@@ -151,12 +150,18 @@ function located(error: FlowError, call: Call): FlowError {
   return error
 }
 
+/** A valid record, or why the one that is there is not; neither when there is none. */
+interface FoundRecord {
+  readonly record?: StepRecord
+  readonly reason?: string
+}
+
 async function findRecord(
   call: Call,
   key: string,
   places: StepPlaces,
   verify: 'size' | 'content',
-): Promise<{ readonly record?: StepRecord; readonly reason?: string }> {
+): Promise<FoundRecord> {
   const record = await readRecord(places.record, places)
   if (!record || record.key !== key) return {}
   const output = call.step.spec.output.safeParse(record.output)
