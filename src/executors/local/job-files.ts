@@ -25,13 +25,16 @@ export function createLogReader(path: string) {
   const decoder = new StringDecoder('utf8')
   let offset = 0
   let partial = ''
+  let hasMore = false
   return {
     lines: async (): Promise<readonly string[]> => {
+      hasMore = false
       const file = await open(path).catch(() => undefined)
       if (!file) return []
       try {
         const { bytesRead } = await file.read(chunk, 0, chunk.length, offset)
         offset += bytesRead
+        hasMore = bytesRead === chunk.length
         const lines = (partial + decoder.write(chunk.subarray(0, bytesRead))).split('\n')
         partial = lines.pop() ?? ''
         return lines.map(line => (line.endsWith('\r') ? line.slice(0, -1) : line))
@@ -39,16 +42,8 @@ export function createLogReader(path: string) {
         await file.close()
       }
     },
-    /** True while the last call filled its buffer, so that there is more to read at once. */
-    atEnd: async (): Promise<boolean> => {
-      const file = await open(path).catch(() => undefined)
-      if (!file) return true
-      try {
-        return (await file.stat()).size <= offset
-      } finally {
-        await file.close()
-      }
-    },
+    /** True when the last call filled its buffer, so that there may be more to read at once. */
+    hasMore: (): boolean => hasMore,
     rest: (): string => partial,
   }
 }

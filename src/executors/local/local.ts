@@ -56,7 +56,7 @@ export function local(options: LocalOptions = {}): Executor {
         do {
           for (const line of await log.lines()) yield { type: 'log', line }
           signal.throwIfAborted()
-        } while (!(await log.atEnd()))
+        } while (log.hasMore())
         if (exit || !lives) {
           if (log.rest()) yield { type: 'log', line: log.rest() }
           await endGroup(leader, 0)
