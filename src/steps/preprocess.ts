@@ -4,6 +4,7 @@ import { findInputs } from '../data/find-inputs.ts'
 import { handlerNamed } from '../data/handlers/registry.ts'
 import { preprocessCorpus } from '../data/preprocess.ts'
 import { summarize } from '../data/preprocess-report.ts'
+import type { RowCount } from '../data/row-count.ts'
 import { loadTokenizer } from '../data/tokenizer/tokenizer.ts'
 import { fileDigest } from '../engine/artifact-files.ts'
 import { InputError } from '../errors.ts'
@@ -20,16 +21,11 @@ export interface PreprocessedDataset extends MegatronDataset {
 }
 
 /** The report in numbers; see `PreprocessReport`. */
-export interface ReportFacts {
-  readonly rows: number
-  readonly kept: number
-  readonly empty: number
-  readonly invalidTurns: number
-  readonly bad: number
-  readonly overLength: number
-  readonly cut: number
-  readonly untrained: number
-  readonly trainTokens: number
+export interface ReportFacts
+  extends Pick<
+    RowCount,
+    'rows' | 'kept' | 'empty' | 'invalidTurns' | 'bad' | 'overLength' | 'cut' | 'untrained' | 'trainTokens'
+  > {
   readonly unknownRate: number
   readonly samplesPerEpoch?: number | undefined
   readonly inputDigest?: string | undefined
