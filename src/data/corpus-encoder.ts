@@ -3,7 +3,7 @@ import { isBlank, linePlace, parseRecord } from '../formats/json-record.ts'
 import type { DataRecord, RecordBatch } from '../formats/record-batch.ts'
 import { countBadRow, createRowEncoder, type EncodedBlock, type RowEncoder } from './encode-rows.ts'
 import type { Handler, HandlerOptions } from './handlers/handler.ts'
-import { type HandlerName, handlerNamed } from './handlers/registry.ts'
+import { type HandlerName, handlerOf } from './handlers/registry.ts'
 import { type LineRange, readLineRange } from './json-line-ranges.ts'
 import { addCounts, createCount, type RowCount } from './row-count.ts'
 import { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.ts'
@@ -40,8 +40,7 @@ export interface CorpusEncoder {
 export async function createCorpusEncoder(settings: EncodeSettings): Promise<CorpusEncoder> {
   const { tokenizerDir, appendEod, skipBadRows } = settings
   const tokenizer = await loadTokenizer(tokenizerDir)
-  const handler =
-    typeof settings.handler === 'string' ? handlerNamed(settings.handler, settings.handlerOptions) : settings.handler
+  const handler = handlerOf(settings.handler, settings.handlerOptions)
   const { vocabSize, eosId, padId } = handler.tokenizerFacts?.(tokenizer) ?? tokenizer
   const encodeBatch = createRowEncoder({
     handler,

@@ -74,8 +74,17 @@ function digestOf(inputs: readonly InputFile[]): { readonly inputDigest?: string
   return { inputDigest: createHash('sha256').update(lines.join('')).digest('hex') }
 }
 
-/** The report in a few lines for people. */
-export function summarize(report: PreprocessReport): readonly string[] {
+/** What is summed up of a report. */
+export interface SummaryFacts extends Omit<PreprocessReport, 'badRows' | 'lengths' | Described> {
+  readonly train: Samples
+  readonly validation?: Samples | undefined
+}
+
+type Described = 'inputs' | 'handler' | 'vocabSize' | 'passes' | 'train' | 'validation'
+type Samples = Pick<DatasetCount, 'sequences' | 'tokens'>
+
+/** The report in a few phrases for people. */
+export function summarize(report: SummaryFacts): readonly string[] {
   const { rows, empty, invalidTurns, bad, overLength, cut, untrained, train, validation, seqLength, samplesPerEpoch } =
     report
   const n = (value: number) => value.toLocaleString('en')
@@ -93,6 +102,5 @@ export function summarize(report: PreprocessReport): readonly string[] {
     ...(cut > 0 ? [`${n(cut)} sequences cut`] : []),
     ...(report.unknownTokens > 0 ? [`${(100 * report.unknownRate).toPrecision(2)} % of the tokens are unknown`] : []),
     ...(validation ? [`validation: ${n(validation.sequences)} sequences of ${n(validation.tokens)} tokens`] : []),
-    ...report.badRows.map(row => `left out: ${row}`),
   ]
 }

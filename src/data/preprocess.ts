@@ -9,7 +9,7 @@ import { createNames, measureDatasets, removeDatasets, type WrittenSet } from '.
 import { type CorpusFiles, type InputPlan, planInput } from './encode-corpora.ts'
 import { createEncodePool, type EncodePool } from './encode-pool.ts'
 import type { HandlerOptions } from './handlers/handler.ts'
-import { handlerNamed } from './handlers/registry.ts'
+import { handlerOf } from './handlers/registry.ts'
 import { checkRules, corporaOf, type PreprocessOptions } from './preprocess-options.ts'
 import { type InputFile, makeReport, type PreprocessReport } from './preprocess-report.ts'
 import { identityOf, removeResumePoint, resumeFile } from './resume-point.ts'
@@ -41,8 +41,7 @@ const threadsFromBytes = 20_000_000
  */
 export async function preprocessCorpus(options: PreprocessOptions): Promise<PreprocessResult> {
   const { outputPrefix, seqLength, pack = false, validation, seed = 1234, signal, onProgress } = options
-  const handler =
-    typeof options.handler === 'string' ? handlerNamed(options.handler, handlerOptionsOf(options)) : options.handler
+  const handler = handlerOf(options.handler, handlerOptionsOf(options))
   const { corpora, weights } = corporaOf(options)
   checkRules(options, handler)
   const input = await planInput(corpora)

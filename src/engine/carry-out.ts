@@ -9,7 +9,7 @@ import { takeLock } from './lock.ts'
 import { outputFiles, type StepRecord, writeRecord } from './record.ts'
 import { isRetryable } from './retryable.ts'
 import { asStoreError, storageProblem } from './store-error.ts'
-import { parseInput, type Work } from './survey.ts'
+import { parseInput, summaryOf, type Work } from './survey.ts'
 
 export interface CarryOutOptions {
   readonly work: Work
@@ -33,7 +33,10 @@ export async function carryOut(options: CarryOutOptions): Promise<StepRecord> {
   try {
     const since = work.again ? undefined : await options.recheck()
     if (since) {
-      options.emit({ type: 'step.skipped', step: work.call.name, key: work.key, recordedAt: since.finishedAt })
+      options.emit({
+        ...{ type: 'step.skipped', step: work.call.name, key: work.key, recordedAt: since.finishedAt },
+        facts: summaryOf(work.call, since.output) ?? work.facts,
+      })
       return since
     }
     return await attemptAll(options)
@@ -98,6 +101,7 @@ async function attemptAll(options: CarryOutOptions): Promise<StepRecord> {
       key,
       durationMs: Date.now() - startedAt.getTime(),
       output: record.output,
+      facts: summaryOf(call, record.output) ?? [],
     })
     return record
   } catch (error) {

@@ -75,9 +75,9 @@ export function run<R extends Target>(target: R, options: RunOptions = {}): Run<
       return resolveRefs(target, call => outputs.get(found.workOf(call))) as Out<R>
 
       async function doOrSkip(work: Work, outputOfWork: (work: Work) => unknown): Promise<unknown> {
-        const { record, call, key } = work
+        const { record, call, key, facts } = work
         if (record) {
-          emit({ type: 'step.skipped', step: call.name, key, recordedAt: record.finishedAt })
+          emit({ type: 'step.skipped', step: call.name, key, recordedAt: record.finishedAt, facts })
           return record.output
         }
         const outputOf = (other: Call) => outputOfWork(found.workOf(other))

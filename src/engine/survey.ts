@@ -28,7 +28,7 @@ export interface Work {
   readonly input: Readonly<Record<string, Canonical>>
   readonly upstream: readonly Work[]
   readonly executor: Executor | undefined
-  /** What the step's `check` found worth printing. */
+  /** What the step's `check`, or `summarize` for a recorded output, found worth printing. */
   readonly facts: readonly string[]
   /** The valid record; absent when the work must be done. */
   readonly record?: StepRecord
@@ -67,10 +67,13 @@ export async function survey(target: unknown, options: SurveyOptions): Promise<S
       const { name, version } = call.step.spec
       const places = stepPlaces(options.store, name, key)
       const upstream = [...new Set(upstreamOf(call).map(found => byCall.get(found)!))]
-      const { facts, foretold } = await lookAhead(call, found => byCall.get(found)?.expected)
       const found: FoundRecord = again.has(call)
         ? { reason: 'asked for again' }
         : await findRecord(call, key, places, options.verify)
+      const summary = found.record && summaryOf(call, found.record.output)
+      const { facts, foretold } = summary
+        ? { facts: summary, foretold: undefined }
+        : await lookAhead(call, found => byCall.get(found)?.expected)
       const planned = { key, call, places, input, upstream, executor: executorOf(call), facts, again: again.has(call) }
       if (found.record) work = { ...planned, record: found.record, expected: found.record.output, reason: '' }
       else {
@@ -113,6 +116,11 @@ async function inputOf(call: Call, keyOf: (call: Call) => string): Promise<Reado
     prints.set(path, Object.fromEntries(digests))
   }
   return canonicalInput(call, { keyOf, fingerprintOf: artifact => prints.get(artifact.path)! })
+}
+
+/** What an output comes to; undefined where its step has no words for it. */
+export function summaryOf({ step }: Call, output: unknown): readonly string[] | undefined {
+  return step.spec.summarize?.(output)
 }
 
 /** What the step says of the parts of its input that are known: facts to print, and what it foretells. */

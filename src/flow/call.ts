@@ -32,9 +32,12 @@ export interface StepSpec<I extends z.ZodObject, O extends z.ZodType> {
   readonly omitFromKey?: readonly (keyof z.input<I>)[]
   /**
    * Called at plan time with what is known of the input by then: literals with defaults applied, recorded outputs,
-   * and what upstream steps foretell. Throws when that cannot work; returns facts for the printed plan.
+   * and what upstream steps foretell. Throws when that cannot work; returns facts for the printed plan. Not called for
+   * a recorded call that `summarize` can speak for.
    */
   check?(known: Known<z.output<I>>): Awaitable<readonly string[]>
+  /** What the output comes to, in a few words each: printed when the call is done, and where its record is found. */
+  summarize?(output: z.output<O>): readonly string[]
   /** What follows of the output from the input alone, so that later calls can be checked before anything runs. */
   foretell?(known: Known<z.output<I>>): Awaitable<Known<z.output<O>>>
 }

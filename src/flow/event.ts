@@ -18,7 +18,7 @@ interface OfStep extends Stamp {
 export type FlowEvent =
   | (Stamp & { readonly type: 'run.started'; readonly steps: readonly string[] })
   | (Stamp & { readonly type: 'run.finished'; readonly state: 'succeeded' | 'failed' | 'cancelled' | 'detached' })
-  | (OfStep & { readonly type: 'step.skipped'; readonly recordedAt: string })
+  | (OfStep & { readonly type: 'step.skipped'; readonly recordedAt: string; readonly facts: readonly string[] })
   | (OfStep & { readonly type: 'step.started'; readonly attempt: number; readonly reason: string })
   | (OfStep & { readonly type: 'step.progress'; readonly done: number; readonly total?: number })
   | (OfStep & { readonly type: 'step.metrics'; readonly values: Readonly<Record<string, number>> })
@@ -29,7 +29,13 @@ export type FlowEvent =
       readonly delayMs: number
       readonly error: Error
     })
-  | (OfStep & { readonly type: 'step.succeeded'; readonly durationMs: number; readonly output: unknown })
+  | (OfStep & {
+      readonly type: 'step.succeeded'
+      readonly durationMs: number
+      readonly output: unknown
+      /** What the step's `summarize` says of the output. */
+      readonly facts: readonly string[]
+    })
   | (OfStep & { readonly type: 'step.failed'; readonly error: FlowError })
   | (OfStep & { readonly type: 'job.submitted'; readonly job: JobHandle })
   | (OfStep & { readonly type: 'job.state'; readonly state: JobState; readonly reason?: string })

@@ -47,7 +47,7 @@ export function showProgress(run: Listenable, options: ConsoleProgressOptions = 
   }
 
   run.on('step.started', ({ step }) => atWork.set(step, { nextLine: 0, since: Date.now() }))
-  run.on('step.skipped', ({ step }) => say(`✓ ${step}  recorded`))
+  run.on('step.skipped', ({ step, facts }) => say([`✓ ${step}  recorded`, ...facts].join(' · ')))
   run.on('step.progress', ({ step, done, total }) => advance(step, { done, total: total ?? 0, note: '' }))
   run.on('step.metrics', ({ step, values: { iteration, trainIters, loss } }) => {
     if (iteration === undefined || trainIters === undefined) return
@@ -55,7 +55,9 @@ export function showProgress(run: Listenable, options: ConsoleProgressOptions = 
     advance(step, { done: iteration, total: trainIters, note: `iteration ${iteration}/${trainIters}  ${note}` })
   })
   run.on('step.retrying', ({ step, error }) => finish(step, `↻ ${step}  ${error.message}`))
-  run.on('step.succeeded', ({ step, durationMs }) => finish(step, `✓ ${step}  ${(durationMs / 1000).toFixed(1)} s`))
+  run.on('step.succeeded', ({ step, durationMs, facts }) =>
+    finish(step, [`✓ ${step}  ${(durationMs / 1000).toFixed(1)} s`, ...facts].join(' · ')),
+  )
   run.on('step.failed', ({ step, error }) =>
     finish(step, `✗ ${error.message.startsWith(step) ? '' : `${step}: `}${error.message}`),
   )

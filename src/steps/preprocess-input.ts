@@ -32,6 +32,8 @@ export const preprocessFields = {
   workers: size.optional(),
 }
 
+export type PreprocessFields = z.output<z.ZodObject<typeof preprocessFields>>
+
 export const PreprocessInput = z.object({
   ...preprocessFields,
   handler: z.enum(handlerNames).default('GeneralPretrainHandler'),

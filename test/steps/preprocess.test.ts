@@ -1,8 +1,9 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { corpus, hfModel, hfToMegatron, plan, preprocess, run, train } from 'ascendflow'
+import { corpus, hfModel, hfToMegatron, plan, preprocess, preprocessWith, run, train } from 'ascendflow'
 import { openIndexedDataset } from 'ascendflow/formats'
 import { beforeAll, expect, it } from 'vitest'
+import { z } from 'zod'
 import { makeModel } from '../../examples/quickstart/make-model.ts'
 import { newFolder } from '../engine/steps.ts'
 
@@ -51,4 +52,47 @@ it('gives one key for every number of workers, and packs and blends', async () =
   expect([packed.lengths.length, new Set(packed.lengths)]).toEqual([data.samples, new Set([512])])
   packed.close()
   expect(data.report.samplesPerEpoch).toBe(data.samples)
+})
+
+it('a plan tells what a recorded dataset holds instead of what its tokenizer is like', async () => {
+  const data = preprocess({ corpus: rows, tokenizer, ...sft, seqLength: 400 })
+  expect((await plan(data, { store: store() })).steps[0]?.facts[0]).toMatch(/^GeneralInstructionHandler, vocabulary /)
+  const { samples, tokens } = await run(data, { store: store() })
+  const [read] = (await plan(data, { store: store() })).steps[0]?.facts ?? []
+  expect(read).toBe(
+    `24 rows read, ${samples} kept; ${samples} sequences of ${tokens.toLocaleString('en')} tokens, ${samples} samples an epoch`,
+  )
+})
+
+it('validation data that was not set aside is not taken for none', async () => {
+  const data = preprocess({ corpus: rows, tokenizer, ...sft })
+  const hyper = { seqLength: 128, globalBatchSize: 6, lr: 1e-3, trainIters: 1 }
+  const model = train({ data, validation: data.validation, init: hfToMegatron({ model: tokenizer }), ...hyper })
+  await expect(run(model, { store: store() })).rejects.toThrow(/the output of preprocess has no field 'validation'/)
+})
+
+it("a step of the user's own is preprocess with segments of a typed row, and names a row that is of another form", async () => {
+  const faq = preprocessWith({
+    ...{ name: 'faq', version: 1, row: z.object({ instruction: z.string(), output: z.string() }) },
+    segments: ({ instruction, output }) => [
+      { text: `Q: ${instruction}\nA:`, train: false },
+      { text: output, train: true },
+    ],
+  })
+  const data = await run(faq({ corpus: rows, tokenizer, appendEod: true }), { store: store() })
+  expect([data.samples, data.instruction, data.report.kept]).toEqual([24, true, 24])
+  const [ids, labels] = ['input_ids', 'labels'].map(key => {
+    const set = openIndexedDataset(`${data.path}_packed_${key}_document`)
+    const first = [...set.sequence(0)]
+    set.close()
+    return first
+  })
+  const trained = labels?.findIndex(label => label !== -100) ?? -1
+  expect(trained).toBeGreaterThan(0)
+  expect(labels?.slice(trained)).toEqual(ids?.slice(trained))
+
+  await writeFile(join(dir, 'odd.jsonl'), '{"instruction": "a", "output": "b"}\n{"instruction": "a", "output": 3}\n')
+  await expect(run(faq({ corpus: corpus(join(dir, 'odd.jsonl')), tokenizer }), { store: store() })).rejects.toThrow(
+    /expected string, received number\) in column "output" of every row.*line 2/s,
+  )
 })

@@ -48,6 +48,11 @@ export function handlerNamed(name: string, options: HandlerOptions = {}): Handle
   })
 }
 
+/** The handler itself, where a name may be given for it. */
+export function handlerOf(handler: HandlerName | Handler, options: HandlerOptions): Handler {
+  return typeof handler === 'string' ? handlerNamed(handler, options) : handler
+}
+
 /** A handler without templates, whose columns have the names that the rows have. */
 function plain(make: HandlerFactory): HandlerFactory {
   return options => {

@@ -1,6 +1,7 @@
+import type { z } from 'zod'
 import { InputError } from '../../errors.ts'
 import { ignoredLabel, instructionDatasets } from './general-instruction.ts'
-import { dropped, type Handler, type Row } from './handler.ts'
+import { dropped, type Handler } from './handler.ts'
 import { concatIds } from './template-tokenizer.ts'
 
 /** A piece of a sequence: text, which is tokenised on its own, or ids; the model learns to write it where `train` is. */
@@ -8,11 +9,12 @@ export type Segment =
   | { readonly text: string; readonly train: boolean }
   | { readonly ids: readonly number[]; readonly train: boolean }
 
-export interface SegmentsHandlerOptions {
-  /** Name for messages and keys. Default `segments`. */
-  readonly name?: string
-  /** Columns that the function reads; naming them spares reading others from containers that store columns apart. */
-  readonly columns?: readonly string[]
+export interface SegmentsHandlerOptions<R extends z.ZodObject> {
+  /** Name for messages. */
+  readonly name: string
+  /** The columns that are read, and what they hold. */
+  readonly row: R
+  segments(row: z.output<R>): readonly Segment[]
 }
 
 /**
@@ -22,16 +24,20 @@ export interface SegmentsHandlerOptions {
  * own, but special tokens that are written in them are found: `{ text: '<s>', train: false }`. With `appendEod` the end
  * is trained. The function must be pure, for rows are encoded in any order.
  */
-export function segmentsHandler(
-  segments: (row: Row) => readonly Segment[],
-  { name = 'segments', columns }: SegmentsHandlerOptions = {},
-): Handler {
+export function segmentsHandler<R extends z.ZodObject>(options: SegmentsHandlerOptions<R>): Handler {
+  const { name, row: schema, segments } = options
+  const columns = Object.keys(schema.shape)
   return {
     ...instructionDatasets,
     name,
     columns: () => columns,
     encode(row, { tokenizer, eod }) {
-      const parts = segments(row).map(segment => ({
+      const parsed = schema.safeParse(Object.fromEntries(columns.map(column => [column, row.value(column)])))
+      if (!parsed.success) {
+        const [issue] = parsed.error.issues
+        throw row.error(String(issue?.path[0]), `what its schema takes (${issue?.message})`)
+      }
+      const parts = segments(parsed.data).map(segment => ({
         train: segment.train,
         ids:
           'text' in segment ? tokenizer.encode(segment.text, { addSpecialTokens: false }) : checkIds(segment.ids, name),
