@@ -52,6 +52,38 @@ export async function openMegatronCheckpoint(
   dir: string,
   options: OpenMegatronOptions = {},
 ): Promise<MegatronCheckpointSource> {
+  const { weights, lora, isComplete, files: _, close, ...facts } = await openMegatronShards(dir, options)
+  try {
+    const own = shardSource(
+      weights.filter(({ weight }) => !weight.isCopy),
+      close,
+    )
+    const source =
+      lora === undefined ? own : await merged(own, { ...options, architecture: facts.architecture, lora, isComplete })
+    return { ...source, ...facts, ...(lora === undefined ? {} : { lora }) }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+/** A Megatron checkpoint's weights as the ranks hold them. */
+export interface MegatronShards extends Omit<MegatronCheckpointSource, keyof TensorSource | 'lora'> {
+  /** `files[stage][tpRank]`. */
+  readonly files: readonly (readonly TorchFile[])[]
+  /** Every weight, copies included, stage by stage. */
+  readonly weights: readonly ShardedWeight[]
+  readonly lora: LoraSettings | undefined
+  /** The frozen weights are there beside the adapters, or there are no adapters. */
+  readonly isComplete: boolean
+  close(): Promise<void>
+}
+
+/** Opens a checkpoint as `openMegatronCheckpoint` does, with the same checks, and gives its shards one by one. */
+export async function openMegatronShards(
+  dir: string,
+  options: Omit<OpenMegatronOptions, 'base'> = {},
+): Promise<MegatronShards> {
   const iteration = options.iteration ?? (await readTracker(dir))
   const shards = await listShards(dir, iteration)
   const files: TorchFile[][] = []
@@ -63,11 +95,7 @@ export async function openMegatronCheckpoint(
       files.push([])
       for (const path of paths) files.at(-1)!.push(await openTorchFile(path))
     }
-    const { weights, lora, isComplete, ...facts } = readCheckpoint(files, options)
-    const own = shardSource(weights, close)
-    const source =
-      lora === undefined ? own : await merged(own, { ...options, architecture: facts.architecture, lora, isComplete })
-    return { ...source, ...facts, iteration, ...(lora === undefined ? {} : { lora }) }
+    return { ...readCheckpoint(files, options), iteration, files, close }
   } catch (error) {
     await close()
     throw error
@@ -91,14 +119,10 @@ async function merged(
   }
 }
 
-interface Contents extends Omit<MegatronCheckpointSource, keyof TensorSource | 'iteration' | 'lora'> {
-  readonly weights: readonly ShardedWeight[]
-  readonly lora: LoraSettings | undefined
-  /** The frozen weights are there too. */
-  readonly isComplete: boolean
-}
-
-function readCheckpoint(files: readonly (readonly TorchFile[])[], options: OpenMegatronOptions): Contents {
+function readCheckpoint(
+  files: readonly (readonly TorchFile[])[],
+  options: OpenMegatronOptions,
+): Omit<MegatronShards, 'iteration' | 'files' | 'close'> {
   const tp = files[0]!.length
   const pp = files.length
   const models = files.map(ranks => ranks.map(file => flattenModel(file)))
@@ -141,8 +165,7 @@ function readCheckpoint(files: readonly (readonly TorchFile[])[], options: OpenM
     }
   }
   const consumedTrainSamples = args.number('consumed_train_samples') ?? 0
-  const used = weights.filter(({ weight }) => !weight.isCopy)
-  return { architecture, tp, pp, layout, paddedVocabSize, consumedTrainSamples, lora, isComplete, weights: used }
+  return { architecture, tp, pp, layout, paddedVocabSize, consumedTrainSamples, lora, isComplete, weights }
 }
 
 function readArgs(file: TorchFile): ArgsReader {
