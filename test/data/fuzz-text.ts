@@ -14,9 +14,13 @@ const alphabets = [
   '\u0000\u0001\u001f\u007f\u0080\u009f',
   '١٢٣²³½Ⅷ①',
   '▁▁ _',
+  '\udc00\udfff \ud83d\ud800',
 ].map(characters => [...characters])
 
-/** `count` strings that are the same for the same seed; `words` are sprinkled in as they are (tokens, say). */
+/**
+ * `count` strings that are the same for the same seed; `words` are sprinkled in as they are (tokens, say). One in two
+ * thousand is very long, tens of thousands of characters, and most of it one word.
+ */
 export function fuzzTexts(count: number, { seed, words }: { seed: number; words: readonly string[] }): string[] {
   let state = seed
   const random = () => {
@@ -44,5 +48,20 @@ export function fuzzTexts(count: number, { seed, words }: { seed: number; words:
         return many(6, () => String.fromCodePoint(below(0x110000)))
     }
   }
-  return Array.from({ length: count }, () => Array.from({ length: 1 + below(6) }, part).join(''))
+  const long = (): string => {
+    const length = 10_000 + below(50_000)
+    const alphabet = pick(alphabets)
+    switch (below(4)) {
+      case 0:
+        return pick(alphabet).repeat(length)
+      case 1:
+        return Array.from({ length }, () => pick(alphabet)).join('')
+      case 2:
+        return Array.from({ length: length >> 3 }, () => pick(words)).join('')
+      default:
+        return pick(words).repeat(length >> 3)
+    }
+  }
+  const text = () => Array.from({ length: 1 + below(6) }, part).join('')
+  return Array.from({ length: count }, () => (random() < 0.0005 ? text() + long() + text() : text()))
 }
