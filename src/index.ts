@@ -1,6 +1,8 @@
 export type { Segment } from './data/handlers/segments.ts'
 export type { ArtifactFile } from './engine/artifact-files.ts'
 export { artifactFiles } from './engine/artifact-files.ts'
+export type { ComparedPlan, PlanDiff } from './engine/diff-plans.ts'
+export { diffPlans } from './engine/diff-plans.ts'
 export type { Placement } from './engine/placement.ts'
 export type { Plan, PlannedStep, PlanOptions } from './engine/plan.ts'
 export { plan } from './engine/plan.ts'

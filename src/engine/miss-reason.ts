@@ -9,8 +9,8 @@ export function missReason(
 ): string {
   const compared = earlier.map(record =>
     record.version === now.version
-      ? differences(now.input, record.input, '', nameOfKey)
-      : [`version ${record.version} → ${now.version}`, ...differences(now.input, record.input, '', nameOfKey)],
+      ? differences(now.input, record.input, nameOfKey)
+      : [`version ${record.version} → ${now.version}`, ...differences(now.input, record.input, nameOfKey)],
   )
   // `earlier` is newest first, and the sort is stable: of equally near ones the newest.
   const nearest = compared.sort((a, b) => a.length - b.length)[0]
@@ -19,11 +19,12 @@ export function missReason(
   return nearest.join('; ')
 }
 
-function differences(
+/** What differs between two inputs, one phrase for each field. `nameOfKey` names the calls that refs point to. */
+export function differences(
   now: Canonical | undefined,
   then: Canonical | undefined,
-  path: string,
   nameOfKey: (key: string) => string | undefined,
+  path = '',
 ): readonly string[] {
   if (now !== undefined && then !== undefined && canonicalJson(now) === canonicalJson(then)) return []
   const upstream = refKey(now)
@@ -32,7 +33,7 @@ function differences(
     const fields = [...new Set([...Object.keys(then), ...Object.keys(now)])]
     return fields.flatMap(field => {
       const inner = field === '$files' ? path : path ? `${path}.${field}` : field
-      return differences(now[field], then[field], inner, nameOfKey)
+      return differences(now[field], then[field], nameOfKey, inner)
     })
   }
   const short = [then, now].map(show)

@@ -1,6 +1,7 @@
 import stringWidth from 'string-width'
 import { PlanError } from '../errors.ts'
 import type { Executor } from '../flow/executor.ts'
+import type { Canonical } from '../flow/key.ts'
 import type { Launch } from '../flow/launch.ts'
 import type { Target } from '../flow/ref.ts'
 import { readJobNote } from './job-note.ts'
@@ -25,7 +26,11 @@ export interface PlannedStep {
   readonly name: string
   /** Name of the step. */
   readonly step: string
+  /** Version of the step. */
+  readonly version: number
   readonly key: string
+  /** The input as it counts in the key: literals, digests of files, and keys of the calls that refs point to. */
+  readonly input: Readonly<Record<string, Canonical>>
   /** `recorded`: done and valid; `ready`: all it needs is recorded; `waiting`: for other calls of this plan. */
   readonly state: 'recorded' | 'ready' | 'waiting'
   /** Why it is not recorded. */
@@ -101,7 +106,8 @@ async function planStep(work: Work, found: Survey): Promise<PlannedStep> {
         )
       : undefined
   return {
-    ...{ name: call.name, step: call.step.spec.name, key, state, facts: work.facts },
+    ...{ name: call.name, step: call.step.spec.name, version: call.step.spec.version, key, input: work.input },
+    ...{ state, facts: work.facts },
     after: upstream.map(up => up.call.name),
     ...(record ? { recordedAt: record.finishedAt } : { reason: note ? followed(note.id, work) : work.reason }),
     ...(executor ? { on: executor.name } : {}),
