@@ -32,7 +32,8 @@ export interface ReportFacts extends Omit<RowCount, 'lengths' | 'badRows'> {
 const count = z.number().int().nonnegative()
 
 const ReportFacts = z.object({
-  ...{ rows: count, kept: count, empty: count, invalidTurns: count, bad: count, overLength: count, cut: count },
+  ...{ rows: count, kept: count, empty: count, invalidTurns: count, wrongColumns: count, bad: count },
+  ...{ overLength: count, cut: count },
   ...{ untrained: count, trainTokens: count, unknownTokens: count, unknownRate: z.number() },
   ...{ seqLength: count.optional(), samplesPerEpoch: count.optional(), inputDigest: z.string().optional() },
 })

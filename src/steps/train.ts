@@ -55,6 +55,16 @@ export const train = defineStep({
     const iterations = iterationsOf(known)
     return [...facts, iterations === undefined ? 'iterations known after preprocessing' : `${iterations} iterations`]
   },
+  summarize: ({ iteration, loss, validationLoss, tokensPerSecond }) => [
+    `${iteration} iterations`,
+    ...(loss === undefined ? [] : [`loss ${loss.toFixed(3)}`]),
+    ...(validationLoss
+      ? [
+          `validation loss ${[validationLoss.before, validationLoss.after].flatMap(n => n?.toFixed(3) ?? []).join(' → ')}`,
+        ]
+      : []),
+    ...(tokensPerSecond === undefined ? [] : [`${Math.round(tokensPerSecond).toLocaleString('en')} tokens/s`]),
+  ],
   foretell: ({ parallel, init, lora }) => ({
     ...{ tp: parallel?.tp ?? init?.tp, pp: parallel?.pp ?? init?.pp, layout: init?.layout },
     architecture: init?.architecture,
