@@ -1,11 +1,11 @@
-import { FormatError, InputError } from '../errors.ts'
-import { isBlank, linePlace, parseRecord } from '../formats/json-record.ts'
-import type { DataRecord, RecordBatch } from '../formats/record-batch.ts'
-import { countBadRow, createRowEncoder, type EncodedBlock, type RowEncoder } from './encode-rows.ts'
+import { InputError } from '../errors.ts'
+import { parseLines } from '../formats/json-lines.ts'
+import { linePlace } from '../formats/line-place.ts'
+import { type BadRows, gatherBadRows, type RecordBatch } from '../formats/record-batch.ts'
+import { createRowEncoder, type EncodedBlock, type RowEncoder } from './encode-rows.ts'
 import type { Handler, HandlerOptions } from './handlers/handler.ts'
 import { type HandlerName, handlerOf } from './handlers/registry.ts'
 import { type LineRange, readLineRange } from './json-line-ranges.ts'
-import { addCounts, createCount, type RowCount } from './row-count.ts'
 import { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.ts'
 import { readTokenizerConfig } from './tokenizer/tokenizer-config.ts'
 
@@ -49,13 +49,13 @@ export async function createCorpusEncoder(settings: EncodeSettings): Promise<Cor
     skipBadRows,
     unknownId: await unknownIdOf(tokenizer, tokenizerDir),
   })
+  // One for all ranges, so that no thread looks for the lines of more than a few.
+  const bad = gatherBadRows({ skipBad: skipBadRows })
   return {
     facts: { vocabSize, eosId, padId },
     encodeBatch,
     async encodeRange(range, jsonKeys) {
-      const { batch, bad } = await readRangeRows(range, skipBadRows)
-      const { datasets, count } = encodeBatch(batch, { jsonKeys })
-      return { datasets, count: addCounts(bad, count) }
+      return encodeBatch(await readRangeRows(range, bad), { jsonKeys })
     },
   }
 }
@@ -76,35 +76,11 @@ async function unknownIdOf(tokenizer: Tokenizer, folder: string): Promise<number
   return more.length > 0 || id === tokenizer.eosId || id === tokenizer.padId ? undefined : id
 }
 
-async function readRangeRows(
-  range: LineRange,
-  skipBadRows: boolean,
-): Promise<{ readonly batch: RecordBatch; readonly bad: RowCount }> {
+async function readRangeRows(range: LineRange, bad: BadRows): Promise<RecordBatch> {
   const { file } = range
-  const { bytes, offset } = await readLineRange(range)
-  const records: DataRecord[] = []
-  const starts: number[] = []
-  const bad = createCount()
-  for (let start = 0; start < bytes.length; ) {
-    const newline = bytes.indexOf(0x0a, start)
-    const stop = newline < 0 ? bytes.length : newline
-    if (!isBlankLine(bytes, start, stop)) {
-      try {
-        records.push(parseRecord({ bytes, start, stop, file, offset: offset + start }))
-        starts.push(offset + start)
-      } catch (error) {
-        if (!skipBadRows || !(error instanceof FormatError)) throw error
-        bad.rows++
-        countBadRow(bad, error)
-      }
-    }
-    start = stop + 1
-  }
+  const { bytes, offset, tooLong } = await readLineRange(range)
+  const { records, starts } = parseLines(bytes, { file, offset, bad })
+  if (tooLong) bad.add(tooLong)
   const locate = (index: number) => linePlace(file, starts[index] ?? offset)
-  return { batch: { file, records, bytesRead: range.end, locate }, bad }
-}
-
-function isBlankLine(bytes: Buffer, start: number, stop: number): boolean {
-  for (let i = start; i < stop; i++) if (!isBlank(bytes[i])) return false
-  return true
+  return { file, records, ...bad.take(), bytesRead: range.end, locate }
 }

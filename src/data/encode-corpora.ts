@@ -36,7 +36,7 @@ export interface InputPlan {
 /** Where in the input all before is done with. */
 export interface InputPosition {
   readonly piece: number
-  /** Rows of that piece that are done with, too. */
+  /** Rows of that piece, also bad ones, that are done with, too. */
   readonly rows: number
 }
 
@@ -77,6 +77,7 @@ export interface EncodeInputOptions {
   encoder(): Promise<CorpusEncoder>
   /** Columns that the handler reads, for these keys; undefined for all. */
   columns(jsonKeys: readonly string[]): readonly string[] | undefined
+  readonly skipBad: boolean
   readonly signal?: AbortSignal | undefined
 }
 
@@ -122,15 +123,19 @@ async function* encodeSequence(
   { corpus, file, before, bytes }: Piece,
   options: EncodeInputOptions & { readonly jsonKeys: readonly string[]; readonly rows: number },
 ) {
-  const { jsonKeys, signal, encoder, columns } = options
+  const { jsonKeys, signal, encoder, columns, skipBad } = options
   const { encodeBatch } = await encoder()
   let seen = 0
   let doneBytes = before
-  for await (const batch of readRecords([file], { signal, columns: columns(jsonKeys) })) {
+  for await (const batch of readRecords([file], { signal, skipBad, columns: columns(jsonKeys) })) {
     const end = batch.records.length
-    for (let from = Math.max(0, options.rows - seen); from < end; from += blockRows) {
+    const isBegun = options.rows > seen
+    seen += batch.bad?.rows ?? 0
+    let from = Math.max(0, options.rows - seen)
+    for (let isFirst = !isBegun && batch.bad !== undefined; isFirst || from < end; from += blockRows) {
       const to = Math.min(from + blockRows, end)
-      const block = encodeBatch(batch, { jsonKeys, from, to })
+      const block = encodeBatch(batch, { jsonKeys, from, to, isContinued: isBegun || from > 0 })
+      isFirst = false
       if (to === end) doneBytes = before + Math.min(bytes, batch.bytesRead)
       yield { corpus, block, rows: seen + to, doneBytes }
       // A row group of Parquet may take a minute: let timers and signals through.

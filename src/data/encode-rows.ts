@@ -1,6 +1,7 @@
-import { FormatError, isFlowError } from '../errors.ts'
+import { FormatError } from '../errors.ts'
 import type { DocumentBlock } from '../formats/indexed-dataset-writer.ts'
-import type { RecordBatch } from '../formats/record-batch.ts'
+import type { Place } from '../formats/line-place.ts'
+import type { BadRecords, RecordBatch } from '../formats/record-batch.ts'
 import { ignoredLabel } from './handlers/general-instruction.ts'
 import { dropReasonOf, type EncodeContext, type Encoded, type Handler } from './handlers/handler.ts'
 import { createRow } from './row.ts'
@@ -23,6 +24,17 @@ export interface RowEncoderOptions {
   readonly unknownId?: number | undefined
 }
 
+/** Rows of a batch to encode. */
+export interface BatchPart {
+  readonly jsonKeys: readonly string[]
+  /** Default: the first. */
+  readonly from?: number
+  /** Exclusive. Default: all to the last. */
+  readonly to?: number
+  /** True when rows of the batch, and with them the bad ones before it, are done with already. */
+  readonly isContinued?: boolean
+}
+
 export type RowEncoder = ReturnType<typeof createRowEncoder>
 
 /**
@@ -35,13 +47,15 @@ export function createRowEncoder(options: RowEncoderOptions) {
   const { handler, context, skipBadRows, unknownId } = options
   const isAligned = handler.infix === '_packed'
   const eod = isAligned ? undefined : context.eod
-  return (batch: RecordBatch, part: { jsonKeys: readonly string[]; from?: number; to?: number }): EncodedBlock => {
-    const { jsonKeys, from = 0, to = batch.records.length } = part
+  let unnamed = namedBadRows
+  return (batch: RecordBatch, part: BatchPart): EncodedBlock => {
+    const { jsonKeys, from = 0, to = batch.records.length, isContinued = false } = part
     const keys = handler.keys(jsonKeys)
     const labels = handler.labels === undefined ? -1 : keys.indexOf(handler.labels)
     const rule = { ...options.rule, eod, labels: labels < 0 ? undefined : labels }
     const buffers = keys.map(createBlock)
     const count = createCount()
+    if (batch.bad && !isContinued) countBad(count, batch.bad)
     const rowContext = { ...context, jsonKeys }
     // Keys that belong together are ruled together, others each for itself.
     const groups = isAligned ? [keys.map((_, key) => key)] : keys.map((_, key) => [key])
@@ -49,10 +63,11 @@ export function createRowEncoder(options: RowEncoderOptions) {
       count.rows++
       let encoded: Encoded
       try {
-        encoded = handler.encode(createRow(batch, i), rowContext)
+        encoded = handler.encode(createRow(unnamed > 0 ? batch : { ...batch, locate: nowhere }, i), rowContext)
       } catch (error) {
         if (!skipBadRows || !(error instanceof FormatError)) throw error
-        countBadRow(count, error)
+        count.wrongColumns++
+        if (unnamed-- > 0 && count.badRows.length < namedBadRows) count.badRows.push(error.message)
         continue
       }
       const dropped = dropReasonOf(encoded)
@@ -82,10 +97,15 @@ export function createRowEncoder(options: RowEncoderOptions) {
   }
 }
 
-/** Notes a row that was left out. */
-export function countBadRow(count: GrowingCount, error: unknown): void {
-  count.bad++
-  if (count.badRows.length < namedBadRows) count.badRows.push(isFlowError(error) ? error.message : String(error))
+function countBad(count: GrowingCount, { rows, errors }: BadRecords): void {
+  count.rows += rows
+  count.bad += rows
+  for (const { message } of errors) if (count.badRows.length < namedBadRows) count.badRows.push(message)
+}
+
+/** To find the line of a row takes as long as to read the file up to there: for the rows that are named, no others. */
+function nowhere(): Place {
+  return { place: 'some row' }
 }
 
 function countPiece(

@@ -2,7 +2,8 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { extname } from 'node:path'
 import { FormatError } from '../errors.ts'
 import { isBlank } from '../formats/json-record.ts'
-import { maxRecordBytes } from '../formats/json-records.ts'
+import { linePlace } from '../formats/line-place.ts'
+import { maxRecordBytes } from '../formats/text-source.ts'
 
 /** Bytes of a file, to be read apart from the others: the lines that begin in it. */
 export interface LineRange {
@@ -51,11 +52,13 @@ export interface RangeLines {
   readonly bytes: Buffer
   /** Where `bytes` starts in the file. */
   readonly offset: number
+  /** Makes the error for the line after these, which begins in the range as well; absent when it can be read. */
+  readonly tooLong?: (() => FormatError) | undefined
 }
 
 /**
- * Reads the lines that begin in a range, the last one to its end, which may be beyond the range.
- * @throws FormatError for a line longer than `maxRecordBytes`.
+ * Reads the lines that begin in a range, the last one to its end, which may be beyond the range, unless it is longer
+ * than `maxRecordBytes`.
  */
 export async function readLineRange({ file, isFirst, start, end }: LineRange): Promise<RangeLines> {
   const handle = await open(file, 'r')
@@ -67,9 +70,14 @@ export async function readLineRange({ file, isFirst, start, end }: LineRange): P
     const first = isFirst ? 0 : bytes.subarray(0, filled).indexOf(0x0a) + 1
     if ((!isFirst && first === 0) || from + first >= end) return { bytes: bytes.subarray(0, 0), offset: end }
     // The last byte of the range may end a line, and then the range; else its last line goes on.
+    const last = bytes.subarray(0, filled).lastIndexOf(0x0a) + 1
+    const longest = last + maxRecordBytes + 1
     while (bytes[filled - 1] !== 0x0a && filled === bytes.length) {
-      if (filled - first > maxRecordBytes) throw tooLong(file, from + first)
-      const more = Buffer.allocUnsafe(filled + Math.max(filled, 1 << 16))
+      if (filled === longest) {
+        const start = from + last
+        return { bytes: bytes.subarray(first, last), offset: from + first, tooLong: () => tooLong(file, start) }
+      }
+      const more = Buffer.allocUnsafe(Math.min(longest, filled + Math.max(filled, 1 << 16)))
       bytes.copy(more, 0, 0, filled)
       bytes = more
       const searched = filled
@@ -97,5 +105,6 @@ async function fill(handle: FileHandle, bytes: Buffer, at: { filled: number; pos
 }
 
 function tooLong(file: string, offset: number): FormatError {
-  return new FormatError({ file, offset, expected: `rows of at most ${maxRecordBytes} bytes`, found: 'a longer one' })
+  const found = `a longer one that begins in ${linePlace(file, offset).place}`
+  return new FormatError({ file, offset, expected: `rows of at most ${maxRecordBytes} bytes`, found })
 }

@@ -85,13 +85,14 @@ type Samples = Pick<DatasetCount, 'sequences' | 'tokens'>
 
 /** The report in a few phrases for people. */
 export function summarize(report: SummaryFacts): readonly string[] {
-  const { rows, empty, invalidTurns, bad, overLength, cut, untrained, train, validation, seqLength, samplesPerEpoch } =
-    report
+  const { rows, empty, invalidTurns, wrongColumns, bad, overLength, cut, untrained } = report
+  const { train, validation, seqLength, samplesPerEpoch } = report
   const n = (value: number) => value.toLocaleString('en')
   const dropped = [
     ...(empty > 0 ? [`${n(empty)} without text`] : []),
     ...(invalidTurns > 0 ? [`${n(invalidTurns)} with turns out of order`] : []),
-    ...(bad > 0 ? [`${n(bad)} bad`] : []),
+    ...(wrongColumns > 0 ? [`${n(wrongColumns)} with wrong columns`] : []),
+    ...(bad > 0 ? [`${n(bad)} that cannot be read`] : []),
     ...(overLength > 0 ? [`${n(overLength)} of ${seqLength} tokens or more`] : []),
     ...(untrained > 0 ? [`${n(untrained)} pieces without a trained token`] : []),
   ]

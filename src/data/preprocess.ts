@@ -59,7 +59,16 @@ export async function preprocessCorpus(options: PreprocessOptions): Promise<Prep
     const prefixes = isArranged ? names.rows : names.train
     const resume = await resumeOf(options, { settings, corpora, isArranged })
     const columns = (jsonKeys: readonly string[]) => handler.columns(jsonKeys)
-    const rows = await writeRows(input, { prefixes, pool, encoder, columns, resume, signal, onProgress })
+    const rows = await writeRows(input, {
+      prefixes,
+      pool,
+      encoder,
+      columns,
+      skipBad: settings.skipBadRows,
+      resume,
+      signal,
+      onProgress,
+    })
     await pool?.close()
     if (rows.count.kept === 0) {
       await rows.discard()
@@ -166,12 +175,14 @@ async function describeInputs(
 }
 
 function nothingKept(files: readonly string[], count: RowCount, seqLength: number | undefined): InputError {
-  const { rows, empty, invalidTurns, bad, overLength } = count
+  const { rows, empty, invalidTurns, wrongColumns, bad, overLength } = count
   const turns = invalidTurns > 0 ? `, ${invalidTurns} have turns out of order` : ''
-  const skipped = bad > 0 ? `, ${bad} cannot be read (${count.badRows[0]})` : ''
+  const skipped = wrongColumns + bad > 0 ? ` (${count.badRows[0]})` : ''
+  const wrong = wrongColumns > 0 ? `, ${wrongColumns} have wrong columns` : ''
+  const unread = bad > 0 ? `, ${bad} cannot be read` : ''
   const long = overLength > 0 ? `, ${overLength} have ${seqLength} tokens or more` : ''
   return new InputError(
-    `No row of ${files.join(', ')} was kept: of ${rows} rows ${empty} are empty${turns}${skipped}${long}.`,
+    `No row of ${files.join(', ')} was kept: of ${rows} rows ${empty} are empty${turns}${wrong}${unread}${skipped}${long}.`,
     {
       field: 'files',
       hint: overLength > 0 ? 'A greater seqLength would keep them.' : 'Are these the right files?',

@@ -35,6 +35,7 @@ const ResumePoint: z.ZodType<ResumePoint> = z.object({
       rows: size,
       empty: size,
       invalidTurns: size,
+      wrongColumns: size,
       bad: size,
       overLength: size,
       cut: size,

@@ -5,7 +5,9 @@ export interface RowCount {
   readonly empty: number
   /** Rows whose messages are not in an order that can be trained on. */
   readonly invalidTurns: number
-  /** Rows left out because they could not be read: no JSON, a column missing or of another type. */
+  /** Rows left out because a column that the handler needs is missing or holds something else. */
+  readonly wrongColumns: number
+  /** Rows left out because they could not be read: no JSON, another number of fields, a damaged part of a file. */
   readonly bad: number
   /** Sequences left out because they have `seqLength` tokens or more. */
   readonly overLength: number
@@ -21,7 +23,7 @@ export interface RowCount {
   readonly unknownTokens: number
   /** Sequences kept, by length: entry `i` counts lengths from 2^i (0 from 0) to 2^(i+1) - 1. */
   readonly lengths: readonly number[]
-  /** What was wrong with the first bad rows, at most `namedBadRows`. */
+  /** What was wrong with the first rows of bad or wrong columns, at most `namedBadRows`. */
   readonly badRows: readonly string[]
 }
 
@@ -40,6 +42,7 @@ export function createCount(): GrowingCount {
       rows: 0,
       empty: 0,
       invalidTurns: 0,
+      wrongColumns: 0,
       bad: 0,
       overLength: 0,
       cut: 0,
@@ -58,6 +61,7 @@ export function addCounts(a: RowCount, b: RowCount): RowCount {
     rows: a.rows + b.rows,
     empty: a.empty + b.empty,
     invalidTurns: a.invalidTurns + b.invalidTurns,
+    wrongColumns: a.wrongColumns + b.wrongColumns,
     bad: a.bad + b.bad,
     overLength: a.overLength + b.overLength,
     cut: a.cut + b.cut,

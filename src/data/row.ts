@@ -28,5 +28,6 @@ export function createRow(batch: RecordBatch, index: number): Row {
 
 function kindOf(value: unknown): string {
   if (value === null) return 'null'
+  if (value instanceof Uint8Array) return 'bytes that are not UTF-8'
   return Array.isArray(value) ? 'a list' : `a ${typeof value}`
 }

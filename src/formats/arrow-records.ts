@@ -3,7 +3,7 @@ import { FormatError, UnsupportedError } from '../errors.ts'
 import { type ArrowBatch, type ArrowField, readArrowBatch, readArrowSchema } from './arrow-schema.ts'
 import { type ArrowBody, readArrowValues } from './arrow-values.ts'
 import { byteField, type FlatTable, longField, rootTable, tableField } from './flatbuffer.ts'
-import { type ReadRecordsOptions, type RecordBatch, setColumn } from './record-batch.ts'
+import { type BadRows, gatherBadRows, type ReadRecordsOptions, type RecordBatch, setColumn } from './record-batch.ts'
 
 /** What a message may hold besides its body, what one batch of rows may hold, and how many rows it has. */
 const limits = { metadataBytes: 64 << 20, bytes: 128 << 20, rows: 1024 }
@@ -16,6 +16,7 @@ const headers = { schema: 1, dictionaryBatch: 2, recordBatch: 3 }
  * booleans, lists and structs are read; others may be there as long as nobody asks for them.
  *
  * At most 1024 rows are read at a time, fewer when they have more than 128 MiB, however large the record batches are.
+ * Text that is not UTF-8 is given as its bytes. Rows that do not fit the schema are passed over one by one, if asked to.
  * @throws FormatError when the file is damaged; UnsupportedError for compressed batches and types that are not read.
  */
 export async function* readArrowRecords(file: string, options: ReadRecordsOptions = {}): AsyncGenerator<RecordBatch> {
@@ -24,6 +25,7 @@ export async function* readArrowRecords(file: string, options: ReadRecordsOption
     const { size } = await handle.stat()
     let fields: readonly ArrowField[] | undefined
     let group = 0
+    const bad = gatherBadRows(options)
     const messages = readMessages(handle, { file, size })
     for await (const message of messages) {
       if (message.type === headers.schema) {
@@ -34,7 +36,7 @@ export async function* readArrowRecords(file: string, options: ReadRecordsOption
         const batch = damaged(file, message.start, () =>
           readArrowBatch(message.header, { fields: known, bodyLength: message.bodyLength }),
         )
-        yield* readBatch(handle, { file, batch, group, message, options })
+        yield* readBatch(handle, { file, batch, group, message, bad, options })
         group++
       } else if (message.type !== headers.dictionaryBatch) {
         fail(file, message.start, 'a schema or a batch', `a message of type ${message.type}`)
@@ -93,15 +95,16 @@ async function* readMessages(
 
 async function* readBatch(
   handle: FileHandle,
-  from: { file: string; batch: ArrowBatch; group: number; message: Message; options: ReadRecordsOptions },
+  from: { file: string; batch: ArrowBatch; group: number; message: Message; bad: BadRows; options: ReadRecordsOptions },
 ): AsyncGenerator<RecordBatch> {
-  const { file, batch, group, message, options } = from
+  const { file, batch, group, message, bad, options } = from
   if (batch.isCompressed && batch.rows > 0) {
     throw new UnsupportedError(`${file}: record batch ${group} is compressed.`, {
       hint: 'Write the file again without compression (pyarrow: IpcWriteOptions(compression=None)).',
     })
   }
   const columns = chooseColumns(batch, { file, asked: options.columns })
+  let isDamaged = false
   for (let first = 0, step = limits.rows; first < batch.rows; ) {
     options.signal?.throwIfAborted()
     const count = Math.min(step, batch.rows - first)
@@ -116,18 +119,23 @@ async function* readBatch(
       }
     } catch (cause) {
       if (!(cause instanceof RangeError)) throw cause
-      if (budget.isSpent && count > 1) {
+      isDamaged ||= !budget.isSpent
+      // Less at a time, down to the one row that is damaged.
+      if ((budget.isSpent || options.skipBad) && count > 1) {
         step = Math.ceil(count / 2)
         continue
       }
       const rows = count === 1 ? `row ${first}` : `rows ${first} to ${first + count - 1}`
       const found = `${cause.message} in record batch ${group}, ${rows}`
-      throw new FormatError({ file, offset: message.start, expected: 'columns as the schema says', found, cause })
+      const expected = 'columns as the schema says'
+      bad.add(() => new FormatError({ file, offset: message.start, expected, found, cause }))
+      records.length = 0
     }
+    if (isDamaged) step = Math.min(limits.rows, 2 * step)
     const start = first
     first += count
     const bytesRead = Math.floor(message.bodyStart + message.bodyLength * (first / batch.rows))
-    yield { file, records, bytesRead, locate: index => ({ place: `record batch ${group}, row ${start + index}` }) }
+    yield { file, records, ...bad.take(), bytesRead, locate: index => ({ place: `record batch ${group}, row ${start + index}` }) }
   }
 }
 

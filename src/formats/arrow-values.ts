@@ -16,7 +16,7 @@ export interface ArrowBody {
 
 /**
  * Values of some rows of a column, read from their own bytes alone, however long the column is.
- * Source: Apache Arrow, Columnar.rst. @throws RangeError when lengths do not fit together.
+ * Text that is not UTF-8 is given as its bytes. Source: Apache Arrow, Columnar.rst. @throws RangeError when lengths do not fit together.
  */
 export async function readArrowValues(column: ArrowColumn, range: ArrowRange, body: ArrowBody): Promise<unknown[]> {
   const { type, name } = column.field
@@ -55,7 +55,7 @@ export async function readArrowValues(column: ArrowColumn, range: ArrowRange, bo
         const [start, stop] = [(offsets[i] ?? 0) - first, (offsets[i + 1] ?? 0) - first]
         const text = bytes.toString('utf8', start, stop)
         if (!text.includes('\ufffd') || isUtf8(bytes.subarray(start, stop))) return text
-        throw new RangeError(`bytes that are not UTF-8 in row ${from + i} of column ${JSON.stringify(name)}`)
+        return Uint8Array.prototype.slice.call(bytes, start, stop)
       })
       return values
     }

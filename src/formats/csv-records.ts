@@ -11,28 +11,33 @@ import { openText, type TextChunk, type TextSource } from './text-source.ts'
  * follows a closing quote, and a quote within a field, is text (all this as pandas has it). Memory is one read of 4 MiB
  * and its rows, or the longest row.
  * @throws FormatError with its line for a row with another number of fields, a quote that does not end, other bytes
- * than UTF-8, or a column that is there twice.
+ * than UTF-8, or a column that is there twice. Of these only rows can be passed over; a quote without end as its line.
  */
 export async function* readCsvRecords(file: string, options: ReadRecordsOptions = {}): AsyncGenerator<RecordBatch> {
-  const text = await openText(file, options.signal)
+  const text = await openText(file, options)
   try {
     let names: readonly string[] | undefined
     let end = 0
     for (let chunk = await text.next(0); chunk; chunk = await text.next(end)) {
-      const rows = readRows(chunk, text)
-      end = rows.end
-      checkUtf8(chunk, { text, rows })
+      const found = readRows(chunk, { text, isNamed: names !== undefined })
+      end = found.end
+      const isClean = isUtf8(chunk.bytes.subarray(0, end))
       const records: DataRecord[] = []
       const starts: number[] = []
-      for (const { fields, start } of rows.rows) {
-        if (!names) names = checkNames(fields, { text, start })
+      for (const { fields, start, stop } of found.rows) {
+        const bytes = chunk.bytes.subarray(start, stop)
+        const row = { fields, start: chunk.offset + start, text, isText: isClean || isUtf8(bytes) }
+        if (!names) names = checkNames(row)
         else {
-          records.push(toRecord(fields, { names, text, start }))
-          starts.push(start)
+          const record = toRecord(row, names)
+          if (!record) continue
+          records.push(record)
+          starts.push(row.start)
         }
       }
-      if (records.length === 0) continue
-      yield { file, records, bytesRead: text.bytesRead(chunk.offset + end), locate: text.locator(starts) }
+      const bad = text.bad.take()
+      if (records.length === 0 && !bad.bad) continue
+      yield { file, records, ...bad, bytesRead: text.bytesRead(chunk.offset + end), locate: text.locator(starts) }
     }
   } finally {
     await text.close()
@@ -41,8 +46,9 @@ export async function* readCsvRecords(file: string, options: ReadRecordsOptions 
 
 interface CsvRow {
   readonly fields: readonly string[]
-  /** Its first byte in the text. */
+  /** Its first byte in the chunk, and the one after its last. */
   readonly start: number
+  readonly stop: number
 }
 
 interface CsvRows {
@@ -56,31 +62,51 @@ const comma = 0x2c
 const lineFeed = 0x0a
 const carriageReturn = 0x0d
 
-function readRows(chunk: TextChunk, text: TextSource): CsvRows {
+function readRows(chunk: TextChunk, { text, isNamed }: { text: TextSource; isNamed: boolean }): CsvRows {
   const { bytes, offset, isLast } = chunk
   const rows: CsvRow[] = []
   let end = offset === 0 && bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? 3 : 0
   while (end < bytes.length) {
-    const fields: string[] = []
-    let at = end
-    for (let more = true; more; ) {
-      const field = readField(bytes, at)
-      if (
-        !field ||
-        (!isLast && field.end >= bytes.length - 1 && bytes[field.end] !== comma && bytes[field.end] !== lineFeed)
-      ) {
-        if (!isLast) return { rows, end }
-        throw openQuote(text, offset + at)
-      }
-      fields.push(field.value)
-      more = bytes[field.end] === comma
-      at = field.end + 1
+    const row = readRow(chunk, end)
+    if ('stop' in row) {
+      if (!isBlankRow(row.fields, bytes[end])) rows.push({ ...row, start: end })
+      end = row.stop
+      continue
     }
-    if (bytes[at - 1] === carriageReturn && bytes[at] === lineFeed) at++
-    if (!isBlankRow(fields, bytes[end])) rows.push({ fields, start: offset + end })
-    end = Math.min(at, bytes.length)
+    if (!isLast) break
+    const error = () => openQuote(text, offset + row.open)
+    if (!isNamed && rows.length === 0) throw error()
+    text.bad.add(error)
+    // The quote was never meant to go on to here: the next line may be a row again.
+    end = endOfLine(bytes, end)
   }
   return { rows, end }
+}
+
+/** The row that starts at `start`; or, when it is not all there, where its last field starts. */
+function readRow(
+  { bytes, isLast }: TextChunk,
+  start: number,
+): { readonly fields: readonly string[]; readonly stop: number } | { readonly open: number } {
+  const fields: string[] = []
+  let at = start
+  for (let more = true; more; ) {
+    const field = readField(bytes, at)
+    if (!field) return { open: at }
+    const { value, end } = field
+    if (!isLast && end >= bytes.length - 1 && bytes[end] !== comma && bytes[end] !== lineFeed) return { open: at }
+    fields.push(value)
+    more = bytes[end] === comma
+    at = end + 1
+  }
+  if (bytes[at - 1] === carriageReturn && bytes[at] === lineFeed) at++
+  return { fields, stop: Math.min(at, bytes.length) }
+}
+
+function endOfLine(bytes: Buffer, start: number): number {
+  let at = start
+  while (at < bytes.length && bytes[at] !== lineFeed && bytes[at] !== carriageReturn) at++
+  return Math.min(at + 1, bytes.length)
 }
 
 /** The field that starts at `start`, and where it ends: at a comma, the end of a line, or of the bytes. */
@@ -119,39 +145,45 @@ function openQuote(text: TextSource, offset: number): FormatError {
   return new FormatError({ file: text.file, offset: at.offset, expected: 'the end of a quote', found })
 }
 
-function checkUtf8({ bytes, offset }: TextChunk, { text, rows }: { text: TextSource; rows: CsvRows }): void {
-  if (isUtf8(bytes.subarray(0, rows.end))) return
-  const starts = rows.rows.map(row => row.start)
-  const ends = [...starts.slice(1), offset + rows.end]
-  const wrong = starts.findIndex((start, i) => !isUtf8(bytes.subarray(start - offset, (ends[i] ?? 0) - offset)))
-  const at = text.place(starts[wrong] ?? offset)
-  throw new FormatError({
-    file: text.file,
-    offset: at.offset,
-    expected: 'UTF-8',
-    found: `other bytes in the row of ${at.place}`,
-  })
+interface PlacedRow {
+  readonly text: TextSource
+  readonly fields: readonly string[]
+  /** Its first byte in the text. */
+  readonly start: number
+  /** Whether it is UTF-8. */
+  readonly isText: boolean
 }
 
-function checkNames(names: readonly string[], { text, start }: { text: TextSource; start: number }): readonly string[] {
+function checkNames(row: PlacedRow): readonly string[] {
+  const { fields: names, isText } = row
+  if (!isText) throw notUtf8(row)
   const twice = names.find((name, i) => names.indexOf(name) < i)
   if (twice === undefined) return names
-  const at = text.place(start)
-  const found = `${JSON.stringify(twice)} twice in ${at.place}`
-  throw new FormatError({ file: text.file, offset: at.offset, expected: 'columns of different names', found })
+  throw wrong(row, 'columns of different names', place => `${JSON.stringify(twice)} twice in ${place}`)
 }
 
-function toRecord(
-  fields: readonly string[],
-  { names, text, start }: { names: readonly string[]; text: TextSource; start: number },
-): DataRecord {
+/** Undefined when there is none and it is to be passed over. */
+function toRecord(row: PlacedRow, names: readonly string[]): DataRecord | undefined {
+  const { fields, isText, text } = row
+  if (!isText) {
+    text.bad.add(() => notUtf8(row))
+    return undefined
+  }
   if (fields.length !== names.length) {
-    const at = text.place(start)
     const expected = `${names.length} fields in each row, as in the first`
-    const found = `${fields.length} in ${at.place}`
-    throw new FormatError({ file: text.file, offset: at.offset, expected, found })
+    text.bad.add(() => wrong(row, expected, place => `${fields.length} in ${place}`))
+    return undefined
   }
   const record: Record<string, unknown> = {}
   for (let i = 0; i < names.length; i++) setColumn(record, names[i] ?? '', fields[i])
   return record
+}
+
+function notUtf8(row: PlacedRow): FormatError {
+  return wrong(row, 'UTF-8', place => `other bytes in the row of ${place}`)
+}
+
+function wrong({ text, start }: PlacedRow, expected: string, found: (place: string) => string): FormatError {
+  const { place, offset } = text.place(start)
+  return new FormatError({ file: text.file, offset, expected, found: found(place) })
 }

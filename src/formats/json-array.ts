@@ -1,5 +1,6 @@
 import { FormatError } from '../errors.ts'
-import { isBlank, parseRecord } from './json-record.ts'
+import { isBlank, type RecordText, tryParseRecord } from './json-record.ts'
+import type { Place } from './line-place.ts'
 import type { DataRecord, RecordBatch } from './record-batch.ts'
 import type { TextChunk, TextSource } from './text-source.ts'
 
@@ -22,39 +23,47 @@ export async function* readJsonArray(
     const { bytes, offset, isLast } = chunk
     const records: DataRecord[] = []
     const starts: number[] = []
+    let isCut = false
     for (; at < bytes.length; at++) {
       const byte = bytes[at]
       if (isBlank(byte)) continue
       if (state === beforeArray) state = beforeFirst
       else if (state === afterElement && byte === comma) state = beforeElement
       else if ((state === afterElement || state === beforeFirst) && byte === closeBracket) state = afterArray
-      else if (state === beforeFirst || state === beforeElement) {
+      else {
         const stop = elementEnd(bytes, at)
         if (stop < 0 && !isLast) break
-        const row = { bytes, start: at, stop: stop < 0 ? bytes.length : stop, file, offset: offset + at, place }
-        records.push(parseRecord(row))
-        starts.push(row.offset)
-        at = row.stop - 1
-        state = afterElement
-      } else {
-        const expected = state === afterArray ? 'nothing after the array' : "',' or ']' after a row"
-        const where = place(offset + at)
-        const found = `'${String.fromCharCode(byte ?? 0)}' in ${where.place}`
-        throw new FormatError({ file, offset: where.offset, expected, found })
+        isCut = stop < 0
+        const row = { bytes, start: at, stop: isCut ? bytes.length : stop, file, offset: offset + at, place }
+        const isExpected = state === beforeFirst || state === beforeElement
+        const record = isExpected ? tryParseRecord(row) : () => unexpected(row, state === afterArray)
+        if (typeof record === 'function') text.bad.add(record)
+        else {
+          records.push(record)
+          starts.push(row.offset)
+        }
+        if (state !== afterArray) state = afterElement
+        // A bracket that closes nothing goes with the row that is passed over.
+        at = isExpected ? row.stop - 1 : Math.max(at, row.stop - 1)
       }
     }
-    if (records.length > 0) {
-      yield { file, records, bytesRead: text.bytesRead(offset + at), locate: text.locator(starts) }
-    }
-    if (isLast && state !== afterArray) {
-      throw new FormatError({
-        file,
-        offset: place(offset + bytes.length).offset,
-        expected: "']' at the end of the array",
-        found: 'the end of the file',
-      })
+    if (isLast && state !== afterArray && !isCut) text.bad.add(() => unfinished(file, place(offset + bytes.length)))
+    const bad = text.bad.take()
+    if (records.length > 0 || bad.bad) {
+      yield { file, records, ...bad, bytesRead: text.bytesRead(offset + at), locate: text.locator(starts) }
     }
   }
+}
+
+function unexpected({ bytes, start, file, offset, place }: RecordText, isBehind: boolean): FormatError {
+  const expected = isBehind ? 'nothing after the array' : "',' or ']' after a row"
+  const where = place?.(offset)
+  const found = `'${String.fromCharCode(bytes[start] ?? 0)}' in ${where?.place}`
+  return new FormatError({ file, offset: where?.offset, expected, found })
+}
+
+function unfinished(file: string, { offset }: Place): FormatError {
+  return new FormatError({ file, offset, expected: "']' at the end of the array", found: 'the end of the file' })
 }
 
 const comma = 0x2c

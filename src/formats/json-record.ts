@@ -3,8 +3,6 @@ import { FormatError } from '../errors.ts'
 import { linePlace, type Place } from './line-place.ts'
 import type { DataRecord } from './record-batch.ts'
 
-export { linePlace } from './line-place.ts'
-
 /** True for the four bytes that JSON counts as white space. */
 export function isBlank(byte: number | undefined): boolean {
   return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09
@@ -21,30 +19,49 @@ export interface RecordText {
   readonly place?: ((offset: number) => Place) | undefined
 }
 
-/** The row as an object. @throws FormatError with its line and column when it is not one, or not UTF-8. */
-export function parseRecord({ bytes, start, stop, file, offset, place }: RecordText): DataRecord {
+/** The row as an object; or, when it is not one, what makes the error, which takes longer than the row itself. */
+export function tryParseRecord({
+  bytes,
+  start,
+  stop,
+  file,
+  offset,
+  place,
+}: RecordText): DataRecord | (() => FormatError) {
   const locate = place ?? (at => linePlace(file, at))
   const text = bytes.toString('utf8', start, stop)
   // A replacement character may stand in the text itself; only when there is one is the closer look needed.
   if (text.includes('\ufffd') && !isUtf8(bytes.subarray(start, stop))) {
-    const at = locate(offset)
-    throw new FormatError({ file, offset: at.offset, expected: 'UTF-8', found: `other bytes in ${at.place}` })
+    return () => {
+      const at = locate(offset)
+      return new FormatError({ file, offset: at.offset, expected: 'UTF-8', found: `other bytes in ${at.place}` })
+    }
   }
   let value: unknown
   try {
     value = JSON.parse(text)
   } catch (cause) {
-    const { message } = cause as SyntaxError
-    const character = errorPosition(text, message)
-    const at = locate(offset + Buffer.byteLength(text.slice(0, character)))
-    const where = `${at.place}, column ${columnOf(text, character)}`
-    const what = message.replace(/ in JSON at position.*$/s, '')
-    throw new FormatError({ file, offset: at.offset, expected: 'a JSON object', found: `at ${where}: ${what}`, cause })
+    return () => {
+      const { message } = cause as SyntaxError
+      const character = errorPosition(text, message)
+      const at = locate(offset + Buffer.byteLength(text.slice(0, character)))
+      const where = `${at.place}, column ${columnOf(text, character)}`
+      const what = message.replace(/ in JSON at position.*$/s, '')
+      return new FormatError({
+        file,
+        offset: at.offset,
+        expected: 'a JSON object',
+        found: `at ${where}: ${what}`,
+        cause,
+      })
+    }
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     const kind = Array.isArray(value) ? 'an array' : value === null ? 'null' : `a ${typeof value}`
-    const at = locate(offset)
-    throw new FormatError({ file, offset: at.offset, expected: 'a JSON object', found: `${kind} in ${at.place}` })
+    return () => {
+      const at = locate(offset)
+      return new FormatError({ file, offset: at.offset, expected: 'a JSON object', found: `${kind} in ${at.place}` })
+    }
   }
   return value as DataRecord
 }

@@ -1,21 +1,21 @@
 import { FormatError } from '../errors.ts'
 import { readJsonArray } from './json-array.ts'
-import { isBlank, parseRecord } from './json-record.ts'
-import type { DataRecord, ReadRecordsOptions, RecordBatch } from './record-batch.ts'
+import { parseLines } from './json-lines.ts'
+import { isBlank } from './json-record.ts'
+import type { ReadRecordsOptions, RecordBatch } from './record-batch.ts'
 import { openText, type TextChunk, type TextSource } from './text-source.ts'
-
-export { maxRecordBytes } from './text-source.ts'
 
 /**
  * Rows of a JSON file: an object on each line, or one array of objects. Which of the two is told by the first byte.
  *
  * Byte order mark, CRLF, blank lines and a last line without newline are accepted. Memory is one read of 4 MiB and
- * its rows, or the longest row. A row that is no JSON object is a FormatError with its line, column and byte.
+ * its rows, or the longest row. A row that is no JSON object is a FormatError with its line, column and byte; passed
+ * over, it ends with its line, or where its brackets do in an array.
  */
 export async function* readJsonRecords(file: string, options: ReadRecordsOptions = {}): AsyncGenerator<RecordBatch> {
-  const text = await openText(file, options.signal)
+  const text = await openText(file, options)
   try {
-    const from = await findStart(text)
+    const from = await findStart(text, options)
     if (from) yield* from.isArray ? readJsonArray(text, from) : readLines(text, from)
   } finally {
     await text.close()
@@ -23,7 +23,10 @@ export async function* readJsonRecords(file: string, options: ReadRecordsOptions
 }
 
 /** The first byte that is not blank, which tells what the file is; undefined when there is none. */
-async function findStart(text: TextSource): Promise<{ chunk: TextChunk; start: number; isArray: boolean } | undefined> {
+async function findStart(
+  text: TextSource,
+  { skipBad }: ReadRecordsOptions,
+): Promise<{ chunk: TextChunk; start: number; isArray: boolean } | undefined> {
   let chunk = await text.next(0)
   while (chunk) {
     const { bytes, offset } = chunk
@@ -31,6 +34,7 @@ async function findStart(text: TextSource): Promise<{ chunk: TextChunk; start: n
       const byte = bytes[start]
       if (byte === 0x5b || byte === 0x7b) return { chunk, start, isArray: byte === 0x5b }
       if (isBlank(byte)) continue
+      if (skipBad) return { chunk, start, isArray: false }
       throw new FormatError({
         file: text.file,
         offset: text.place(offset + start).offset,
@@ -53,25 +57,16 @@ async function* readLines(text: TextSource, from: { chunk: TextChunk; start: num
   for (let chunk: TextChunk | undefined = from.chunk; chunk; chunk = await text.next(start), start = 0) {
     const { bytes, offset, isLast } = chunk
     const end = isLast ? bytes.length : bytes.lastIndexOf(0x0a) + 1
-    const records: DataRecord[] = []
-    const starts: number[] = []
-    while (start < end) {
-      const newline = bytes.indexOf(0x0a, start)
-      const stop = newline < 0 ? end : newline
-      if (!isBlankLine(bytes, start, stop)) {
-        records.push(parseRecord({ bytes, start, stop, file, offset: offset + start, place }))
-        starts.push(offset + start)
-      }
-      start = stop + 1
-    }
+    const { records, starts } = parseLines(bytes.subarray(start, end), {
+      file,
+      offset: offset + start,
+      place,
+      bad: text.bad,
+    })
     start = end
-    if (records.length > 0) {
-      yield { file, records, bytesRead: text.bytesRead(offset + end), locate: text.locator(starts) }
+    const bad = text.bad.take()
+    if (records.length > 0 || bad.bad) {
+      yield { file, records, ...bad, bytesRead: text.bytesRead(offset + end), locate: text.locator(starts) }
     }
   }
-}
-
-function isBlankLine(bytes: Buffer, start: number, stop: number): boolean {
-  for (let i = start; i < stop; i++) if (!isBlank(bytes[i])) return false
-  return true
 }

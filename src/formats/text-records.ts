@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import { FormatError } from '../errors.ts'
-import type { ReadRecordsOptions, RecordBatch } from './record-batch.ts'
+import type { BadRows, ReadRecordsOptions, RecordBatch } from './record-batch.ts'
 import { openText, type TextChunk } from './text-source.ts'
 
 /**
@@ -11,23 +11,21 @@ import { openText, type TextChunk } from './text-source.ts'
  * @throws FormatError with the line when bytes are not UTF-8, or a line is longer than `maxRecordBytes`.
  */
 export async function* readTextRecords(file: string, options: ReadRecordsOptions = {}): AsyncGenerator<RecordBatch> {
-  const text = await openText(file, options.signal)
+  const text = await openText(file, options)
   try {
-    let rows = 0
+    let before = 0
     let end = 0
     for (let chunk = await text.next(0); chunk; chunk = await text.next(end)) {
+      if (chunk.followsSkipped) before++
       end = endOfLines(chunk)
-      if (end === 0) continue
-      const bytes = chunk.bytes.subarray(0, end)
-      const lines = bytes.toString('utf8').split(/\r\n|\r|\n/)
-      if (!isUtf8(bytes)) throw notUtf8(file, { bytes, lines, rows })
-      // What follows the end of the last line is no line, unless there is something.
-      if (lines.at(-1) === '') lines.pop()
-      const first = rows
-      rows += lines.length
+      const first = before
+      const { lines, numbers } = readLines(chunk.bytes.subarray(0, end), { first, file, bad: text.bad })
+      const taken = text.bad.take()
+      before += lines.length + (taken.bad?.rows ?? 0) - (chunk.followsSkipped ? 1 : 0)
+      if (lines.length === 0 && !taken.bad) continue
       const records = lines.map(line => ({ text: line }))
-      const locate = (index: number) => ({ place: `line ${first + index + 1}` })
-      yield { file, records, bytesRead: text.bytesRead(chunk.offset + end), locate }
+      const locate = (index: number) => ({ place: `line ${numbers?.[index] ?? first + index + 1}` })
+      yield { file, records, ...taken, bytesRead: text.bytesRead(chunk.offset + end), locate }
     }
   } finally {
     await text.close()
@@ -43,13 +41,32 @@ function endOfLines({ bytes, isLast }: TextChunk): number {
   return bytes[end - 1] === 0x0d && bytes[end] === 0x0a ? end + 1 : end
 }
 
-function notUtf8(file: string, { bytes, lines, rows }: { bytes: Buffer; lines: string[]; rows: number }): FormatError {
-  let start = 0
-  const index = lines.findIndex(line => {
-    const length = Buffer.byteLength(line)
-    const isWrong = !bytes.subarray(start, start + length).equals(Buffer.from(line))
-    start += length + (bytes[start + length] === 0x0d && bytes[start + length + 1] === 0x0a ? 2 : 1)
-    return isWrong
-  })
-  return new FormatError({ file, expected: 'UTF-8', found: `other bytes in line ${rows + index + 1}` })
+interface TextLines {
+  readonly lines: readonly string[]
+  /** Their numbers in the file, where some between them are damaged. */
+  readonly numbers?: readonly number[]
+}
+
+/** `first` is the number of lines before. */
+function readLines(bytes: Buffer, { first, file, bad }: { first: number; file: string; bad: BadRows }): TextLines {
+  if (isUtf8(bytes)) {
+    const lines = bytes.toString('utf8').split(/\r\n|\r|\n/)
+    // What follows the end of the last line is no line, unless there is something.
+    if (lines.at(-1) === '') lines.pop()
+    return { lines }
+  }
+  const lines: string[] = []
+  const numbers: number[] = []
+  // As Latin-1 every byte is a character, so that lines can be told apart whatever is in them.
+  const raw = bytes.toString('latin1').split(/\r\n|\r|\n/)
+  if (raw.at(-1) === '') raw.pop()
+  for (const [i, characters] of raw.entries()) {
+    const line = Buffer.from(characters, 'latin1')
+    const number = first + i + 1
+    if (isUtf8(line)) {
+      lines.push(line.toString('utf8'))
+      numbers.push(number)
+    } else bad.add(() => new FormatError({ file, expected: 'UTF-8', found: `other bytes in line ${number}` }))
+  }
+  return { lines, numbers }
 }

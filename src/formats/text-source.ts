@@ -3,6 +3,7 @@ import { extname } from 'node:path'
 import { FormatError } from '../errors.ts'
 import { type Compression, decompressFile } from './compressed-file.ts'
 import { linePlace, type Place } from './line-place.ts'
+import { type BadRows, gatherBadRows, type ReadRecordsOptions } from './record-batch.ts'
 
 /** Bytes asked of a file at a time. */
 const readBytes = 4 << 20
@@ -17,11 +18,15 @@ export interface TextChunk {
   readonly offset: number
   /** True when the text ends with `bytes`. */
   readonly isLast: boolean
+  /** True when a line that is too long was passed over to get here. */
+  readonly followsSkipped: boolean
 }
 
 /** A text file, plain or compressed, chunk by chunk. */
 export interface TextSource {
   readonly file: string
+  /** Where readers put rows that are damaged; a line that is too long is put there by `next`. */
+  readonly bad: BadRows
   /** The chunk that follows once `used` bytes of the one before are done with; its first bytes are the rest of that. */
   next(used: number): Promise<TextChunk | undefined>
   /** Where byte `offset` of the text stands, which must be in the last chunk. */
@@ -37,19 +42,26 @@ export interface TextSource {
  * Opens a text file; `.gz` and `.zst` at the end of its name say that it is compressed. Memory is one read of 4 MiB, or
  * the longest row.
  */
-export async function openText(file: string, signal?: AbortSignal): Promise<TextSource> {
+export async function openText(file: string, options: ReadRecordsOptions = {}): Promise<TextSource> {
   const compression = compressions[extname(file).toLowerCase()]
-  return compression ? openCompressed(file, { compression, signal }) : openPlain(file, signal)
+  const opening = { bad: gatherBadRows(options), signal: options.signal }
+  return compression ? openCompressed(file, { ...opening, compression }) : openPlain(file, opening)
+}
+
+interface Opening {
+  readonly bad: BadRows
+  readonly signal: AbortSignal | undefined
 }
 
 const compressions: Readonly<Record<string, Compression>> = { '.gz': 'gzip', '.zst': 'zstd' }
 
-async function openPlain(file: string, signal: AbortSignal | undefined): Promise<TextSource> {
+async function openPlain(file: string, { bad, signal }: Opening): Promise<TextSource> {
   const handle = await open(file, 'r')
   const fill = (buffer: Buffer, at: { from: number; position: number }) => fillFromFile(handle, buffer, at)
   return {
     file,
-    next: createWindow(file, { fill, signal, place: offset => linePlace(file, offset) }).next,
+    bad,
+    next: createWindow(file, { fill, bad, signal, place: offset => linePlace(file, offset) }).next,
     place: offset => linePlace(file, offset),
     locator: starts => index => linePlace(file, starts[index] ?? 0),
     bytesRead: offset => offset,
@@ -64,7 +76,7 @@ async function fillFromFile(handle: FileHandle, buffer: Buffer, at: { from: numb
 
 async function openCompressed(
   file: string,
-  { compression, signal }: { compression: Compression; signal: AbortSignal | undefined },
+  { compression, bad, signal }: Opening & { readonly compression: Compression },
 ): Promise<TextSource> {
   const inflated = decompressFile(file, compression)
   let piece: { bytes: Uint8Array; consumed: number } = { bytes: new Uint8Array(), consumed: 0 }
@@ -86,12 +98,14 @@ async function openCompressed(
     const here = chunk?.bytes.subarray(0, Math.max(0, offset - chunk.offset))
     return { place: `line ${line + (here ? countLines(here) : 0)}` }
   }
-  const window = createWindow(file, { fill, signal, place })
+  const window = createWindow(file, { fill, bad, signal, place })
   return {
     file,
+    bad,
     async next(used) {
       if (chunk) line += countLines(chunk.bytes.subarray(0, used))
       chunk = await window.next(used)
+      if (chunk?.followsSkipped) line++
       return chunk
     },
     place,
@@ -121,38 +135,61 @@ function createWindow(
   file: string,
   {
     fill,
+    bad,
     signal,
     place,
-  }: {
-    fill: (buffer: Buffer, at: { from: number; position: number }) => Promise<number>
-    signal: AbortSignal | undefined
-    place: (offset: number) => Place
+  }: Opening & {
+    readonly fill: (buffer: Buffer, at: { from: number; position: number }) => Promise<number>
+    readonly place: (offset: number) => Place
   },
 ) {
   let buffer = Buffer.allocUnsafe(readBytes)
   let filled = 0
   let offset = 0
   let hasEnded = false
+  const discard = (count: number) => {
+    buffer.copyWithin(0, count, filled)
+    filled -= count
+    offset += count
+  }
+  const read = async () => {
+    while (filled < buffer.length && !hasEnded) {
+      const count = await fill(buffer, { from: filled, position: offset + filled })
+      if (count === 0) hasEnded = true
+      filled += count
+      signal?.throwIfAborted()
+    }
+  }
   return {
     async next(used: number): Promise<TextChunk | undefined> {
       signal?.throwIfAborted()
       if (hasEnded) return undefined
+      let followsSkipped = false
       if (used === 0 && filled === buffer.length) {
-        if (filled >= maxRecordBytes) throw tooLong(file, place(offset))
-        const greater = Buffer.allocUnsafe(Math.min(2 * buffer.length, maxRecordBytes))
-        buffer.copy(greater)
-        buffer = greater
+        if (filled < maxRecordBytes) {
+          const greater = Buffer.allocUnsafe(Math.min(2 * buffer.length, maxRecordBytes))
+          buffer.copy(greater)
+          buffer = greater
+        } else {
+          bad.add(() => tooLong(file, place(offset)))
+          followsSkipped = true
+          let newline = buffer.indexOf(0x0a)
+          for (; newline < 0 && !hasEnded; newline = buffer.subarray(0, filled).indexOf(0x0a)) {
+            discard(filled)
+            await read()
+          }
+          discard(newline < 0 ? filled : newline + 1)
+        }
       }
-      buffer.copyWithin(0, used, filled)
-      filled -= used
-      offset += used
-      while (filled < buffer.length && !hasEnded) {
-        const count = await fill(buffer, { from: filled, position: offset + filled })
-        if (count === 0) hasEnded = true
-        filled += count
-        signal?.throwIfAborted()
+      discard(used)
+      // Once the long row is through: a chunk becomes rows all at once, which take more than its bytes.
+      if ((used > 0 || followsSkipped) && buffer.length > readBytes && filled < readBytes) {
+        const smaller = Buffer.allocUnsafe(readBytes)
+        buffer.copy(smaller, 0, 0, filled)
+        buffer = smaller
       }
-      return { bytes: buffer.subarray(0, filled), offset, isLast: hasEnded }
+      await read()
+      return { bytes: buffer.subarray(0, filled), offset, isLast: hasEnded, followsSkipped }
     },
   }
 }

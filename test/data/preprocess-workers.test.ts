@@ -146,7 +146,7 @@ describe('a bad row', () => {
 
   test.each([1, 2])('is counted and named where it is to be skipped, with %i workers', async workers => {
     const { report, sequences } = await run({ files: [await write()], workers, onBadRow: 'skip' })
-    expect([report.rows, report.bad, report.kept, sequences]).toEqual([7, 4, 3, 3])
+    expect([report.rows, report.bad, report.wrongColumns, report.kept, sequences]).toEqual([7, 2, 2, 3, 3])
     expect(report.badRows.map(row => /line (\d+)/.exec(row)?.[1]).sort()).toEqual(['2', '3', '4', '5'])
   })
 })
