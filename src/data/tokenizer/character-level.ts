@@ -110,7 +110,8 @@ export function createCharacterEncoder(model: BpeModel, buffers: EncodingBuffers
   }
 
   if (!model.ignoreMerges) return encodeParts
-  const longest = Math.max(...[...model.vocab.keys()].map(token => token.length))
+  let longest = 0
+  for (const token of model.vocab.keys()) longest = Math.max(longest, token.length)
   return (start, end) => {
     const isShort = end - start <= longest
     const whole = isShort ? model.vocab.get(String.fromCharCode(...buffers.units.subarray(start, end))) : undefined

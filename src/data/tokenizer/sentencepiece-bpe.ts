@@ -17,7 +17,7 @@ export function sentencePieceBpe(
     if (kind === 'normal' || kind === 'byte' || kind === 'unknown') vocab.set(text, idOf(text, id))
   })
   // Characters that are no pieces but parts of some can still merge.
-  const firstPartialId = Math.max(pieces.length, ...[...vocab.values()].map(id => id + 1))
+  const firstPartialId = [...vocab.values()].reduce((first, id) => Math.max(first, id + 1), pieces.length)
   const partial: number[] = []
   for (const { text, kind } of pieces) {
     if (kind !== 'normal') continue

@@ -5,7 +5,7 @@ import type { AddedToken } from './added-tokens.ts'
 import { readSentencePieceModel } from './sentencepiece-model.ts'
 import { sentencePieceParts } from './sentencepiece-parts.ts'
 import { isTiktoken, readTiktoken, tiktokenParts } from './tiktoken.ts'
-import { readTokenizerConfig, type TokenizerConfig } from './tokenizer-config.ts'
+import type { TokenizerConfig } from './tokenizer-config.ts'
 import { readTokenizerJson } from './tokenizer-json.ts'
 import type { TokenizerParts } from './tokenizer-parts.ts'
 import { type VendorClass, vendorClasses } from './vendor-class.ts'
@@ -17,24 +17,25 @@ type FileName = keyof typeof maxFileBytes
 /** Reads the file that the tokenizer's class reads, or the one that is there instead, which `adjustments` then says. */
 export async function readTokenizerFiles(
   folder: string,
-): Promise<{ parts: TokenizerParts; config: TokenizerConfig; adjustments: readonly string[] }> {
-  const config = await readTokenizerConfig(folder)
+  config: TokenizerConfig,
+): Promise<{ parts: TokenizerParts; adjustments: readonly string[] }> {
   const { className = '' } = config
   const vendor = vendorClasses[className]
   const wanted: FileName = vendor?.file ?? 'tokenizer.json'
   if (vendor && (await isThere(folder, wanted))) {
-    return { parts: await readVendorFile({ folder, config, vendor }), config, adjustments: [] }
+    return { parts: await readVendorFile({ folder, config, vendor }), adjustments: [] }
   }
   if (vendor && (await isThere(folder, 'tokenizer.json'))) {
+    await readLimited(folder, 'tokenizer.json')
     const parts = await readTokenizerJson(folder, config)
     const note = `tokenizer.json read: ${wanted}, which the class ${className} reads, is not there.`
-    return { parts: { ...parts, ...vendorTokens(parts.vocab, { config, vendor }) }, config, adjustments: [note] }
+    return { parts: { ...parts, ...vendorTokens(parts.vocab, { config, vendor }) }, adjustments: [note] }
   }
   if (!(await isThere(folder, wanted)) && (await isThere(folder, 'tokenizer.model'))) {
-    return { parts: await readLlamaModel(folder, config), config, adjustments: [] }
+    return { parts: await readLlamaModel(folder, config), adjustments: [] }
   }
   await readLimited(folder, wanted)
-  return { parts: await readTokenizerJson(folder, config), config, adjustments: [] }
+  return { parts: await readTokenizerJson(folder, config), adjustments: [] }
 }
 
 async function readVendorFile(source: {

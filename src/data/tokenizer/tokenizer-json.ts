@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { FormatError, UnsupportedError } from '../../errors.ts'
+import type { AddedToken } from './added-tokens.ts'
 import { assignIds, readAddedTokens } from './added-vocabulary.ts'
 import { type BpeModel, readMerges, readVocabulary } from './bpe-model.ts'
 import { readDecoder } from './decoder.ts'
@@ -16,14 +17,12 @@ export async function readTokenizerJson(folder: string, config: TokenizerConfig)
   const json = (await readJsonObject(file)) ?? {}
   const model = readModel(json.model, file)
   const { vocab } = model
-  const specs = readAddedTokens(json.added_tokens, { vocab, file })
-  const known = new Set([...specs, ...config.added].map(({ content }) => content))
-  const missing = config.specialTokens.filter(({ content }) => !known.has(content))
+  const tokens = mergeAddedTokens(json.added_tokens, { vocab, file, config })
   const preTokenizer = readPreTokenizer(json.pre_tokenizer)
   return {
     file,
     vocab,
-    tokens: assignIds([...specs, ...config.added, ...missing], vocab),
+    tokens,
     hidden: [],
     isSlow: false,
     normalizer: readNormalizer(json.normalizer),
@@ -32,6 +31,17 @@ export async function readTokenizerJson(folder: string, config: TokenizerConfig)
     decoder: readDecoder(json.decoder),
     template: readPostProcessor(json.post_processor, file),
   }
+}
+
+/** The added tokens of `tokenizer.json` with what the configuration says of them, and those that it alone has. */
+export function mergeAddedTokens(
+  list: unknown,
+  { vocab, file, config }: { vocab: ReadonlyMap<string, number>; file: string; config: TokenizerConfig },
+): AddedToken[] {
+  const specs = readAddedTokens(list, { vocab, file })
+  const known = new Set([...specs, ...config.added].map(({ content }) => content))
+  const missing = config.specialTokens.filter(({ content }) => !known.has(content))
+  return assignIds([...specs, ...config.added, ...missing], vocab)
 }
 
 interface ModelJson {

@@ -1,11 +1,14 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { toUSVString } from 'node:util'
-import { FormatError } from '../../errors.ts'
+import { FormatError, UnsupportedError } from '../../errors.ts'
 import { createSectioner } from './added-tokens.ts'
 import { createBuffers, reserveIds } from './encoding-buffers.ts'
+import { type FallbackEncoder, loadFallbackEncoder } from './fallback-encoder.ts'
 import type { Template } from './post-processor.ts'
 import { createSectionEncoder } from './section-encoder.ts'
 import { createSlowSectioner } from './slow-sections.ts'
-import type { TokenizerConfig } from './tokenizer-config.ts'
+import { readTokenizerConfig, type TokenizerConfig } from './tokenizer-config.ts'
 import { readTokenizerFiles } from './tokenizer-files.ts'
 import type { TokenizerParts } from './tokenizer-parts.ts'
 import { vendorClasses } from './vendor-class.ts'
@@ -33,12 +36,36 @@ export interface Tokenizer {
  * Loads the tokenizer of a model folder from the file that `AutoTokenizer` would read: `qwen.tiktoken` or
  * `tokenizer.model` for a class whose own code reads that, else `tokenizer.json`, else `tokenizer.model`; with what
  * `tokenizer_config.json`, `special_tokens_map.json` and `config.json` add. Takes 0.2 to 1.5 s and about 60 MB for a
- * vocabulary of 130,000 tokens.
- * @throws FormatError when a file is damaged; UnsupportedError when it asks for something this version does not know.
+ * vocabulary of 130,000 tokens. A `tokenizer.json` that asks for something this version does not know is encoded by the
+ * package `tokenizers` where that is installed, which `adjustments` then says.
+ * @throws FormatError when a file is damaged; UnsupportedError when it asks for something that is not known.
  */
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
-  const { parts, config, adjustments } = await readTokenizerFiles(folder)
-  return createTokenizer(parts, { ...config, adjustments: [...config.adjustments, ...adjustments] })
+  const config = await readTokenizerConfig(folder)
+  try {
+    const { parts, adjustments } = await readTokenizerFiles(folder, config)
+    return createTokenizer(parts, { ...config, adjustments: [...config.adjustments, ...adjustments] })
+  } catch (error) {
+    // What a class of its own does to text, and special tokens that are not to be found, the package does not do.
+    const isPlain = !vendorClasses[config.className ?? ''] && !config.splitSpecialTokens
+    if (!(error instanceof UnsupportedError) || !isPlain || !existsSync(join(folder, 'tokenizer.json'))) throw error
+    return createFallbackTokenizer(await loadFallbackEncoder(folder, { config, refusal: error }), config)
+  }
+}
+
+function createFallbackTokenizer(encoder: FallbackEncoder, config: TokenizerConfig): Tokenizer {
+  const { file, encode, decode, idOf, vocabSize, adjustment } = encoder
+  const own = config.template && readTemplate({ file, template: noTemplate }, { config, idOf })
+  return {
+    encode(text, { addSpecialTokens = true } = {}) {
+      const ids = encode(toUSVString(text), addSpecialTokens && !own)
+      return own && addSpecialTokens ? Int32Array.from([...own.before, ...ids, ...own.after]) : ids
+    },
+    decode: ids => decode([...ids]),
+    vocabSize,
+    adjustments: [...config.adjustments, adjustment],
+    ...specialIds(config, idOf),
+  }
 }
 
 function createTokenizer(parts: TokenizerParts, config: TokenizerConfig): Tokenizer {
@@ -67,8 +94,6 @@ function createTokenizer(parts: TokenizerParts, config: TokenizerConfig): Tokeni
     for (const id of ids) buffers.ids[buffers.length++] = id
   }
   const contents = new Map([...idByContent].map(([content, id]) => [id, content] as const))
-  const { bos_token, eos_token, pad_token } = config.special
-  const [bosId, eosId, padId] = [bos_token, eos_token, pad_token].map(idOf)
 
   return {
     encode(text, { addSpecialTokens = true } = {}) {
@@ -90,16 +115,27 @@ function createTokenizer(parts: TokenizerParts, config: TokenizerConfig): Tokeni
     decode: ids => parts.decoder(Array.from(ids, id => contents.get(id) ?? '')),
     vocabSize: contents.size,
     adjustments: config.adjustments,
+    ...specialIds(config, idOf),
+  }
+}
+
+type FindId = (content: string | undefined) => number | undefined
+
+function specialIds({ special }: TokenizerConfig, idOf: FindId): Pick<Tokenizer, 'bosId' | 'eosId' | 'padId'> {
+  const [bosId, eosId, padId] = [special.bos_token, special.eos_token, special.pad_token].map(idOf)
+  return {
     ...(bosId === undefined ? {} : { bosId }),
     ...(eosId === undefined ? {} : { eosId }),
     ...(padId === undefined ? {} : { padId }),
   }
 }
 
+const noTemplate: Template = { before: [], after: [] }
+
 /** Source: transformers 4.43, tokenization_llama_fast.py, `update_post_processor`; the code of the vendors' classes. */
 function readTemplate(
-  { file, template }: TokenizerParts,
-  { config, idOf }: { config: TokenizerConfig; idOf: (content: string | undefined) => number | undefined },
+  { file, template }: Pick<TokenizerParts, 'file' | 'template'>,
+  { config, idOf }: { config: TokenizerConfig; idOf: FindId },
 ): Template {
   const { special, template: flags, className = '' } = config
   const find = (content: string | undefined, what: string) => {

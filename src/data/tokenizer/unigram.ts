@@ -49,6 +49,7 @@ export function createUnigramEncoder(
     starts.fill(-1, 0, length + 1)
     sums[0] = 0
     const offer = (to: number, { from, id, sum }: { from: number; id: number; sum: number }) => {
+      // What is compared is not rounded yet; what is kept is.
       if ((starts[to] as number) >= 0 && sum <= (sums[to] as number)) return
       sums[to] = sum
       starts[to] = from
@@ -66,7 +67,7 @@ export function createUnigramEncoder(
         to++
         const id = trie.pieceAt(node)
         if (id < 0) continue
-        offer(to, { from, id, sum: Math.fround((scores[id] as number) + here) })
+        offer(to, { from, id, sum: (scores[id] as number) + here })
         if (to - from === width) hasSingle = true
       }
       if (!hasSingle) offer(from + width, { from, id: unkId, sum: Math.fround(unkScore + here) })
