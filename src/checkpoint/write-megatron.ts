@@ -1,4 +1,4 @@
-import { mkdir, rename, rm } from 'node:fs/promises'
+import { mkdir, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { InputError } from '../errors.ts'
 import { appearWhole, flush, siblingTemp, writeWhole } from '../formats/atomic-file.ts'
@@ -10,6 +10,8 @@ import { stageLayers } from '../layout/stages.ts'
 import { paddedVocabSize } from '../layout/vocab-padding.ts'
 import type { Architecture } from '../models/architecture.ts'
 import { type CopyOptions, checkCancelled, fillShards } from './block-copy.ts'
+import { checkConversionTarget } from './conversion-target.ts'
+import { type ManifestFile, manifestTensor, planOf, writeManifest } from './manifest.ts'
 import { type LoraSettings, megatronArgs } from './megatron-args.ts'
 import { iterationFolder, shardPath, shardRoot, trackerPath } from './megatron-folder.ts'
 import { hfTensors } from './open-hf-model.ts'
@@ -48,10 +50,11 @@ export interface WriteMegatronOptions extends CopyOptions {
 
 /**
  * Writes iteration `iteration` of the Megatron checkpoint in `dir` as ModelLink's converter would: a file for each
- * rank, then the tracker file. A folder of the same iteration is replaced; nothing is visible before all of it is
+ * rank, a manifest, then the tracker file. What the same plan made is replaced; nothing is visible before all of it is
  * on the disk. Memory: about 6 MiB, whatever the size of the model or of a tensor.
  *
- * @throws LayoutError when model and parallel sizes do not fit; InputError when the source lacks a tensor;
+ * @throws LayoutError when model and parallel sizes do not fit; InputError when the source lacks a tensor, or when
+ * `dir` holds other files or the same iteration under another plan;
  * CancelledError, leaving `dir` as it was.
  */
 export async function writeMegatronCheckpoint(dir: string, options: WriteMegatronOptions): Promise<void> {
@@ -89,14 +92,21 @@ export async function writeMegatronCheckpoint(dir: string, options: WriteMegatro
       doneBytes += bytes
       options.onProgress?.(doneBytes, totalBytes)
     }
+    const plan = planOf({
+      ...{ kind: 'megatron', iteration, layout: options.layout, ...parallel, paddedVocabSize: padded },
+      ...{ dtype: [...new Set(placed.map(weight => weight.dtype))].sort(), architecture, lora },
+    })
+    await checkConversionTarget(dir, { iteration, plan })
     await mkdir(dir, { recursive: true })
     await replaceWhole(join(dir, iterationFolder(iteration)), async folder => {
+      const files: ManifestFile[] = []
       for (let stage = 0; stage < pp; stage++) {
         const mine = placed.filter(weight => weight.stage === stage)
         const chunks = stages[stage]!.length
-        await writeStage(mine, { ...options, folder, stage, chunks, args, throwIfCancelled, advance })
+        files.push(...(await writeStage(mine, { ...options, folder, stage, chunks, args, throwIfCancelled, advance })))
       }
       throwIfCancelled()
+      await writeManifest(folder, { plan, files })
     })
     await writeWhole(trackerPath(dir), String(iteration))
   } finally {
@@ -118,9 +128,9 @@ interface StageOptions extends WriteMegatronOptions {
   readonly advance: (bytes: number) => void
 }
 
-async function writeStage(weights: readonly PlacedWeight[], options: StageOptions): Promise<void> {
+async function writeStage(weights: readonly PlacedWeight[], options: StageOptions): Promise<ManifestFile[]> {
   const { tp, pp } = options.parallel
-  const files: { writer: TorchFileWriter; tensors: ReadonlyMap<PlacedWeight, NewTensor>; folder: string }[] = []
+  const files: { writer: TorchFileWriter; tensors: ReadonlyMap<PlacedWeight, NewTensor>; file: string }[] = []
   try {
     for (let rank = 0; rank < tp; rank++) {
       const tensors = new Map(
@@ -129,10 +139,11 @@ async function writeStage(weights: readonly PlacedWeight[], options: StageOption
           { type: 'new-tensor', dtype: weight.dtype, shape: weight.plan.shards[rank]!.shape } as NewTensor,
         ]),
       )
-      const path = join(options.folder, shardPath({ tp: rank, stage: options.stage }, pp))
+      const file = shardPath({ tp: rank, stage: options.stage }, pp)
+      const path = join(options.folder, file)
       await mkdir(dirname(path), { recursive: true })
       const plan = planTorchFile(fileContent(tensors, options), { root: shardRoot })
-      files.push({ writer: await createTorchFile(path, plan), tensors, folder: dirname(path) })
+      files.push({ writer: await createTorchFile(path, plan), tensors, file })
     }
     for (const weight of weights) {
       await fillShards(weight.plan, weight.source, {
@@ -144,18 +155,33 @@ async function writeStage(weights: readonly PlacedWeight[], options: StageOption
         },
       })
     }
-    for (const { writer } of files) await writer.finish()
-    for (const { folder } of files) await flush(folder)
+    const written: ManifestFile[] = []
+    for (const { writer, tensors, file } of files) {
+      const crcs = await writer.finish()
+      const path = join(options.folder, file)
+      await flush(dirname(path))
+      written.push({
+        ...{ file: file.replaceAll('\\', '/'), byteLength: (await stat(path)).size },
+        tensors: [...tensors].map(([weight, tensor]) =>
+          manifestTensor({ ...tensor, name: `${modelName(weight.chunk, options)}.${weight.key}` }, crcs.get(tensor)!),
+        ),
+      })
+    }
+    return written
   } catch (error) {
     for (const { writer } of files) await writer.close().catch(() => undefined)
     throw error
   }
 }
 
+function modelName(chunk: number, { parallel }: StageOptions): string {
+  return parallel.layersPerVirtualStage === undefined ? 'model' : `model${chunk}`
+}
+
 // The top-level keys of a converted checkpoint; `model0`, `model1`, … with virtual stages.
 function fileContent(tensors: ReadonlyMap<PlacedWeight, NewTensor>, options: StageOptions): PickleValue {
   const models = Array.from({ length: options.chunks }, (_, chunk): [string, PickleValue] => [
-    options.parallel.layersPerVirtualStage === undefined ? 'model' : `model${chunk}`,
+    modelName(chunk, options),
     stateDict(new Map([...tensors].filter(([weight]) => weight.chunk === chunk)), options.layout),
   ])
   return pickleDict([

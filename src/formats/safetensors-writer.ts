@@ -1,4 +1,5 @@
 import { open } from 'node:fs/promises'
+import { crc32 } from 'node:zlib'
 import { InputError } from '../errors.ts'
 import { dtypeBytes, type TensorInfo } from './tensor.ts'
 
@@ -8,8 +9,11 @@ export interface SafetensorsWriter {
   readonly order: readonly string[]
   /** Writes the next bytes of the file: rows of the first tensor of `order`, then of the second, … */
   write(bytes: Uint8Array): Promise<void>
-  /** Flushes and closes. Throws InputError when bytes are missing. */
-  finish(): Promise<void>
+  /**
+   * Flushes and closes. Gives each tensor's CRC-32, computed while it was written. Throws InputError when bytes are
+   * missing.
+   */
+  finish(): Promise<ReadonlyMap<string, number>>
   /** Closes without finishing. */
   close(): Promise<void>
 }
@@ -31,10 +35,12 @@ export async function createSafetensors(
   const header: Record<string, unknown> = Object.create(null)
   if (options.metadata !== undefined) header.__metadata__ = options.metadata
   let end = 0
+  const sums: { readonly name: string; readonly end: number; crc: number }[] = []
   for (const { name, dtype, shape } of ordered) {
     const start = end
     end += shape.reduce((a, b) => a * b, dtypeBytes[dtype])
     header[name] = { dtype, shape, data_offsets: [start, end] }
+    sums.push({ name, end, crc: 0 })
   }
   const json = Buffer.from(JSON.stringify(header))
   const head = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, ' ')
@@ -43,8 +49,18 @@ export async function createSafetensors(
 
   const file = await open(path, 'wx')
   let written = -head.length
+  let current = 0
+  const sum = (bytes: Uint8Array): void => {
+    for (let done = 0; done < bytes.length; ) {
+      while (sums[current]!.end <= written + done) current++
+      const length = Math.min(bytes.length - done, sums[current]!.end - written - done)
+      sums[current]!.crc = crc32(bytes.subarray(done, done + length), sums[current]!.crc)
+      done += length
+    }
+  }
   const put = async (bytes: Uint8Array): Promise<void> => {
     if (written + bytes.length > end) throw new InputError(`${path}: more than the ${end} bytes that its tensors have.`)
+    if (written >= 0) sum(bytes)
     for (let done = 0; done < bytes.length; ) done += (await file.write(bytes, done, bytes.length - done)).bytesWritten
     written += bytes.length
   }
@@ -61,6 +77,7 @@ export async function createSafetensors(
       if (written !== end) throw new InputError(`${path}: ${written} of the ${end} bytes that its tensors have.`)
       await file.sync()
       await file.close()
+      return new Map(sums.map(({ name, crc }) => [name, crc]))
     },
     close: () => file.close(),
   }

@@ -19,8 +19,11 @@ export interface TorchFilePlan {
 export interface TorchFileWriter {
   /** Writes the next bytes of a tensor, row-major and little-endian; different tensors may be filled in turns. */
   write(tensor: NewTensor, bytes: Uint8Array): Promise<void>
-  /** Writes headers and directory, flushes and closes. Throws InputError when a tensor is not complete. */
-  finish(): Promise<void>
+  /**
+   * Writes headers and directory, flushes and closes. Gives each tensor's CRC-32, computed while it was written.
+   * Throws InputError when a tensor is not complete.
+   */
+  finish(): Promise<ReadonlyMap<NewTensor, number>>
   /** Closes without finishing; the file is then no `.pt` file. */
   close(): Promise<void>
 }
@@ -87,6 +90,7 @@ export async function createTorchFile(path: string, plan: TorchFilePlan): Promis
       await put(zipDirectory(plan.zip, crcs), plan.zip.directoryOffset)
       await file.sync()
       await file.close()
+      return new Map([...plan.records].map(([tensor, i]) => [tensor, crcs[i]!]))
     },
     close: () => file.close(),
   }

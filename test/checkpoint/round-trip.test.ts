@@ -97,7 +97,12 @@ test('a Hugging Face folder comes back complete: weights, configuration byte for
   await writeHfModel(join(dir, 'out'), { source, architecture: llama, like: join(dir, 'hf') })
   const out = await openHfModel(join(dir, 'out'))
   expect(sorted(await readAll(out))).toEqual(sorted(weights))
-  expect((await readdir(join(dir, 'out'))).sort()).toEqual(['config.json', 'model.safetensors', 'tokenizer.json'])
+  expect((await readdir(join(dir, 'out'))).sort()).toEqual([
+    'ascendflow-manifest.json',
+    'config.json',
+    'model.safetensors',
+    'tokenizer.json',
+  ])
   expect(await readFile(join(dir, 'out', 'config.json'), 'utf8')).toBe(
     await readFile(join(dir, 'hf', 'config.json'), 'utf8'),
   )

@@ -46,7 +46,7 @@ describe('a run that is stopped and started again ends with the very files of on
     const second = await runTrainer(f, all, drop)
     expect(iterations(second.lines)).toEqual([8, 9, 10])
     expect(await takeResult(out)).toEqual(straight)
-    expect(Object.keys(straight)).toHaveLength(5)
+    expect(Object.keys(straight)).toHaveLength(6)
   })
 
   test('any number of threads gives the same bits', async () => {

@@ -76,6 +76,7 @@ describe('checkpoints', () => {
     ])
     expect(await readFile(join(out, 'latest_checkpointed_iteration.txt'), 'latin1')).toBe('10')
     expect((await readdir(join(out, 'iter_0000010'))).sort()).toEqual([
+      'ascendflow-manifest.json',
       'embedded_trainer_state.safetensors',
       'mp_rank_00_000',
       'mp_rank_00_001',
