@@ -34,6 +34,7 @@ export interface ArgsOptions {
 export function megatronArgs(options: ArgsOptions): ReadonlyMap<string, PickleValue> {
   const { architecture: model, parallel, layout, lora } = options
   const { tp, pp, layersPerStage, layersPerVirtualStage } = parallel
+  const storedGroups = Math.max(model.numQueryGroups, tp)
   return new Map<string, PickleValue>(
     Object.entries({
       num_layers: model.numLayers,
@@ -42,16 +43,17 @@ export function megatronArgs(options: ArgsOptions): ReadonlyMap<string, PickleVa
       ffn_hidden_size: model.ffnHiddenSize,
       num_attention_heads: model.numAttentionHeads,
       kv_channels: model.kvChannels,
-      group_query_attention: model.numQueryGroups !== model.numAttentionHeads,
-      num_query_groups: model.numQueryGroups,
+      group_query_attention: storedGroups !== model.numAttentionHeads,
+      num_query_groups: storedGroups,
+      ...(storedGroups === model.numQueryGroups ? {} : { [trueGroups]: model.numQueryGroups }),
       max_position_embeddings: model.maxPositionEmbeddings,
       seq_length: model.maxPositionEmbeddings,
       encoder_seq_length: model.maxPositionEmbeddings,
-      position_embedding_type: 'rope',
-      use_rotary_position_embeddings: true,
+      position_embedding_type: model.alibi ? 'alibi' : 'rope',
+      use_rotary_position_embeddings: !model.alibi,
       add_position_embedding: true,
       rotary_base: pickleFloat(model.rotaryBase),
-      rotary_percent: pickleFloat(1),
+      ...rotaryShare(model.rotaryPercent ?? 1, layout),
       rotary_interleaved: false,
       normalization: 'RMSNorm',
       norm_epsilon: pickleFloat(model.normEpsilon),
@@ -61,6 +63,7 @@ export function megatronArgs(options: ArgsOptions): ReadonlyMap<string, PickleVa
       add_bias_linear: false,
       add_dense_bias: false,
       add_qkv_bias: model.addQkvBias,
+      qk_layernorm: model.qkNorm ?? false,
       untie_embeddings_and_output_weights: !model.tiedEmbeddings,
       vocab_size: model.vocabSize,
       padded_vocab_size: options.paddedVocabSize,
@@ -96,6 +99,19 @@ export function megatronArgs(options: ArgsOptions): ReadonlyMap<string, PickleVa
       ...options.extraArgs,
     } satisfies Record<string, PickleValue>),
   )
+}
+
+/**
+ * Our own field: the model's key/value groups where a checkpoint has as many copies as ranks. Megatron's
+ * `num_query_groups` must be what its modules are built with, and that are the copies.
+ */
+const trueGroups = 'num_query_groups_before_copies'
+
+// ModelLink 1.1 halves the width itself (`--use-partial-rope`); its master has `--use-glm-rope --rotary-percent 0.5`.
+function rotaryShare(share: number, layout: MegatronLayout): Record<string, PickleValue> {
+  if (share === 1) return { rotary_percent: pickleFloat(1) }
+  if (layout === 'mcore') return { rotary_percent: pickleFloat(share), use_glm_rope: true }
+  return { rotary_percent: pickleFloat(1), use_partial_rope: true }
 }
 
 /** Reads `args` field by field; every mistake is a FormatError that names file and field. */
@@ -147,21 +163,28 @@ export function argsReader(args: ReadonlyMap<string, PickleValue>, file: string)
 }
 
 /**
- * The model that `args` describe. They do not name a family (`qwen2` when query, key and value have biases, `llama`
- * otherwise), and `vocab_size` is often absent: then the vocabulary is taken to be the padded one.
+ * The model that `args` describe. They do not name a family, only what sets some apart (see `familyOf`), so that most
+ * weights go by Llama's names; and `vocab_size` is often absent: then the vocabulary is taken to be the padded one.
  */
 export function architectureFromArgs(args: ArgsReader): Architecture {
   const numAttentionHeads = args.count('num_attention_heads', 65_536)
   const isGrouped = args.flag('group_query_attention') ?? false
+  const storedGroups = isGrouped ? args.count('num_query_groups', 65_536) : numAttentionHeads
   const hiddenSize = args.count('hidden_size')
-  const addQkvBias = args.flag('add_qkv_bias') ?? false
+  const properties = {
+    addQkvBias: args.flag('add_qkv_bias') ?? false,
+    rotaryPercent: (args.flag('use_partial_rope') ?? false) ? 0.5 : (args.number('rotary_percent') ?? 1),
+    alibi: args.text('position_embedding_type') === 'alibi',
+    qkNorm: args.flag('qk_layernorm') ?? false,
+  }
+  const { addQkvBias, rotaryPercent, alibi, qkNorm } = properties
   return {
-    family: addQkvBias ? 'qwen2' : 'llama',
+    family: familyOf(properties),
     numLayers: args.count('num_layers', 10_000),
     hiddenSize,
     ffnHiddenSize: args.count('ffn_hidden_size'),
     numAttentionHeads,
-    numQueryGroups: isGrouped ? args.count('num_query_groups', 65_536) : numAttentionHeads,
+    numQueryGroups: args.number(trueGroups) === undefined ? storedGroups : args.count(trueGroups, storedGroups),
     kvChannels: args.number('kv_channels') === undefined ? hiddenSize / numAttentionHeads : args.count('kv_channels'),
     vocabSize: args.number('vocab_size') === undefined ? args.count('padded_vocab_size') : args.count('vocab_size'),
     maxPositionEmbeddings: args.count('max_position_embeddings'),
@@ -169,7 +192,17 @@ export function architectureFromArgs(args: ArgsReader): Architecture {
     rotaryBase: args.number('rotary_base') ?? 10000,
     tiedEmbeddings: !(args.flag('untie_embeddings_and_output_weights') ?? false),
     addQkvBias,
+    ...(rotaryPercent === 1 ? {} : { rotaryPercent }),
+    ...(alibi ? { alibi } : {}),
+    ...(qkNorm ? { qkNorm } : {}),
   }
+}
+
+function familyOf(has: { addQkvBias: boolean; rotaryPercent: number; alibi: boolean; qkNorm: boolean }): string {
+  if (has.alibi) return 'baichuan'
+  if (has.rotaryPercent !== 1) return 'chatglm'
+  if (has.qkNorm) return 'qwen3'
+  return has.addQkvBias ? 'qwen2' : 'llama'
 }
 
 /** The adapters that `args` describe, or undefined when no layer is a target. */

@@ -1,11 +1,11 @@
 import { FormatError, UnsupportedError } from '../errors.ts'
 import { isFloatDtype } from '../formats/float-dtype.ts'
-import { openSafetensorsFolder } from '../formats/safetensors-folder.ts'
 import { dtypeBytes, type TensorInfo, type TensorSource } from '../formats/tensor.ts'
 import type { Architecture } from '../models/architecture.ts'
 import { readArchitecture } from '../models/config.ts'
 import { weightRules } from '../models/families.ts'
 import { blockBytes } from './block-copy.ts'
+import { isConstant, openHfWeights } from './hf-weights.ts'
 import { planWeight } from './weight-plan.ts'
 
 /** The weights of a Hugging Face folder, each checked against the model's rules. */
@@ -14,24 +14,24 @@ export interface HfModelSource extends TensorSource {
 }
 
 /**
- * Opens a Hugging Face folder with safetensors weights. Reads `config.json` and headers, and checks that the tensors
+ * Opens a Hugging Face folder (see `openHfWeights`). Reads `config.json` and headers, and checks that the tensors
  * are exactly those that the model's family has, with the shapes that its numbers give.
  *
- * Two extras are known and left out: `rotary_emb.inv_freq`, which older versions stored and nothing reads, and in a
+ * Two extras are known and left out: `rotary_emb.inv_freq` and its like, which training does not know, and in a
  * tied model an output layer that equals the embedding (it is read here, in blocks, to make sure).
  * @throws FormatError naming the tensor that is unknown, missing, or of another shape; UnsupportedError for weights
  * that are not floating point.
  */
 export async function openHfModel(dir: string): Promise<HfModelSource> {
   const architecture = await readArchitecture(dir)
-  const source = await openSafetensorsFolder(dir)
+  const source = await openHfWeights(dir)
   try {
     const expected = hfTensors(architecture)
     const tensors = new Map<string, TensorInfo>()
     for (const [name, info] of source.tensors) {
       const shape = expected.get(name)
       if (shape === undefined) {
-        if (/(^|\.)rotary_emb\.inv_freq$/.test(name)) continue
+        if (isConstant(name)) continue
         if (await isTiedCopy(source, { name, architecture, dir })) continue
         throw new FormatError({
           file: dir,

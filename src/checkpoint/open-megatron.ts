@@ -131,7 +131,7 @@ function readCheckpoint(
   checkSizes(args, { tp, pp, file: first.path })
   const fromArgs = architectureFromArgs(args)
   const architecture = options.architecture ?? fromArgs
-  if (options.architecture !== undefined) checkAgreement(options.architecture, fromArgs, first.path)
+  if (options.architecture !== undefined) checkAgreement(options.architecture, fromArgs, { tp, file: first.path })
   const lora = loraFromArgs(args, first.path)
   const layout = models[0]![0]!.layout
   const paddedVocabSize = args.count('padded_vocab_size')
@@ -192,26 +192,23 @@ function checkSizes(args: ArgsReader, { tp, pp, file }: { tp: number; pp: number
   }
 }
 
-function checkAgreement(given: Architecture, found: Architecture, file: string): void {
-  const keys = [
-    'numLayers',
-    'hiddenSize',
-    'ffnHiddenSize',
-    'numAttentionHeads',
-    'numQueryGroups',
-    'kvChannels',
-    'tiedEmbeddings',
-    'addQkvBias',
-  ] as const
-  for (const key of keys) {
-    if (given[key] !== found[key])
-      throw new FormatError({
-        file,
-        expected: `${key} ${given[key]}, as the given architecture has`,
-        found: `${found[key]}`,
-      })
+function checkAgreement(given: Architecture, found: Architecture, place: { tp: number; file: string }): void {
+  // With fewer groups than ranks the args may count the copies.
+  const numbers = ({ numQueryGroups, ...model }: Architecture) => ({
+    ...{ qkNorm: false, ...model, numQueryGroups: Math.max(numQueryGroups, place.tp) },
+  })
+  const [a, b] = [numbers(given), numbers(found)]
+  for (const key of agreedKeys) {
+    if (a[key] === b[key]) continue
+    const expected = `${key} ${given[key]}, as the given architecture has`
+    throw new FormatError({ file: place.file, expected, found: `${found[key]}` })
   }
 }
+
+const agreedKeys = [
+  ...(['numLayers', 'hiddenSize', 'ffnHiddenSize', 'numAttentionHeads', 'numQueryGroups', 'kvChannels'] as const),
+  ...(['tiedEmbeddings', 'addQkvBias', 'qkNorm'] as const),
+]
 
 // Takes the entry out, so that what no rule asks for stays behind.
 function takeTensor(

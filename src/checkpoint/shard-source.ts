@@ -16,7 +16,10 @@ interface Piece extends Rectangle {
   readonly shard: PickleTensor
 }
 
-/** The Hugging Face tensors of sharded weights: rows are gathered from the shards when they are read, padding never. */
+/**
+ * The Hugging Face tensors of sharded weights: rows are gathered from the shards when they are read, padding never.
+ * Copies of key/value groups are compared then; a FormatError says when they differ.
+ */
 export function shardSource(weights: readonly ShardedWeight[], close: () => Promise<void>): TensorSource {
   const tensors = new Map<string, TensorInfo>()
   const pieces = new Map<string, Piece[]>()
@@ -59,12 +62,19 @@ function rowReader(
     const rowBytes = (info.shape[1] ?? 1) * size
     const length = (end - start) * rowBytes
     if (out.length < length) out = new Uint8Array(length)
-    for (const { file, shard, row, rows, column, columns, shardRow } of pieces.get(name)!) {
+    for (const { file, shard, row, rows, column, columns, shardRow, isReplica } of pieces.get(name)!) {
       const from = Math.max(start, row)
       const to = Math.min(end, row + rows)
       if (from >= to) continue
       const range = { start: shardRow + from - row, end: shardRow + to - row }
       const pieceBytes = columns * size
+      if (isReplica) {
+        if (scratch.length < (to - from) * rowBytes) scratch = new Uint8Array((to - from) * rowBytes)
+        const copy = await file.readRows(shard, range, scratch)
+        const first = out.subarray((from - start) * rowBytes, (to - start) * rowBytes)
+        if (!Buffer.from(copy.buffer, copy.byteOffset, first.length).equals(first)) refuseReplica(file.path, name)
+        continue
+      }
       if (pieceBytes === rowBytes) {
         await file.readRows(shard, range, out.subarray((from - start) * rowBytes, (to - start) * rowBytes))
         continue
@@ -77,4 +87,13 @@ function rowReader(
     }
     return out.subarray(0, length)
   }
+}
+
+// Each copy gets its own gradient unless the training sums them: then the model has come to have more groups.
+function refuseReplica(file: string, name: string): never {
+  throw new FormatError({
+    file,
+    expected: `the copies of a key/value group in '${name}' to be equal on all ranks that hold one`,
+    found: 'another value: they were trained apart, and the model has as many groups as ranks now',
+  })
 }

@@ -1,3 +1,4 @@
+import { UnsupportedError } from '../errors.ts'
 import type { stageLayers } from '../layout/stages.ts'
 import { weightRules } from '../models/families.ts'
 import { type LoraTarget, loraRules } from '../models/lora-rules.ts'
@@ -51,7 +52,7 @@ export function stageWeights(options: StageWeightOptions): readonly StageWeight[
     for (const [chunk, layers] of chunks.entries()) {
       const add = (rule: WeightRule, local?: number): void => {
         const plan = planWeight(rule, { ...options, layer: local === undefined ? undefined : layers[local]! })
-        weights.push({ stage, chunk, key: layerName(rule[options.layout], local), plan, isCopy: false })
+        weights.push({ stage, chunk, key: layerName(ruleName(rule, options), local), plan, isCopy: false })
       }
       const at = (place: WeightRule['at']): WeightRule[] => rules.filter(rule => rule.at === place)
       if (stage === 0 && chunk === 0) for (const rule of at('first')) add(rule)
@@ -63,6 +64,16 @@ export function stageWeights(options: StageWeightOptions): readonly StageWeight[
     }
   }
   return weights
+}
+
+// Legacy models have no norms of heads, for example.
+function ruleName(rule: WeightRule, { layout, architecture }: StageWeightOptions): string {
+  const name = rule[layout]
+  if (name !== undefined) return name
+  throw new UnsupportedError(
+    `A ${architecture.family} model has '${rule.hf[0]}', for which the legacy layout has no place.`,
+    { hint: "Use layout 'mcore'." },
+  )
 }
 
 /** The module names that carry an `_extra_state` entry of None: every parallel linear layer. */

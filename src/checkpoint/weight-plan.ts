@@ -15,6 +15,8 @@ export interface Rectangle {
   readonly shardRow: number
   /** Of padding only: how often the row is stored, one copy below another. */
   readonly copies?: number
+  /** Another rank holds the same rows too and counts; only where there are fewer key/value groups than ranks. */
+  readonly isReplica?: true
 }
 
 /** One Megatron weight on every tensor-parallel rank: read one way it scatters, the other way it gathers. */
@@ -41,6 +43,7 @@ interface Run {
   readonly rows: number
   readonly shardRow: number
   readonly copies?: number
+  readonly isReplica?: true
 }
 
 /**
@@ -72,6 +75,7 @@ export function planWeight(rule: WeightRule, numbers: ShardNumbers & { layer?: n
           columns,
           shardRow,
           ...(run.copies === undefined ? {} : { copies: run.copies }),
+          ...(run.isReplica === undefined ? {} : { isReplica: run.isReplica }),
         }),
       ),
     )
@@ -86,15 +90,20 @@ export function layerName(pattern: string, layer: number | undefined): string {
   return layer === undefined ? pattern : pattern.replace('{i}', String(layer))
 }
 
-/** Refuses numbers of ranks that cannot share the model; throws LayoutError naming those that can. */
+/**
+ * Refuses numbers of ranks that cannot share the model; throws LayoutError naming those that can. Fewer key/value
+ * groups than ranks are possible when every group goes to a whole number of ranks, each with its own query heads.
+ */
 export function checkTensorParallel(numbers: ShardNumbers): void {
   const { architecture, tp, paddedVocabSize } = numbers
-  const { numQueryGroups, ffnHiddenSize, vocabSize } = architecture
-  const fits = (ranks: number): boolean => numQueryGroups % ranks === 0 && ffnHiddenSize % ranks === 0
+  const { numAttentionHeads, numQueryGroups, ffnHiddenSize, vocabSize } = architecture
+  const fits = (ranks: number): boolean =>
+    (numQueryGroups % ranks === 0 || (ranks % numQueryGroups === 0 && numAttentionHeads % ranks === 0)) &&
+    ffnHiddenSize % ranks === 0
   if (!Number.isSafeInteger(tp) || tp < 1 || !fits(tp)) {
-    const others = Array.from({ length: numQueryGroups }, (_, i) => i + 1).filter(fits)
+    const others = Array.from({ length: numAttentionHeads }, (_, i) => i + 1).filter(fits)
     throw new LayoutError(
-      `tp ${tp} must divide the ${numQueryGroups} key/value groups and the feed-forward width ${ffnHiddenSize}. tp ${others.join(', ')} would.`,
+      `tp ${tp} must share out the ${numAttentionHeads} heads in ${numQueryGroups} key/value groups and divide the feed-forward width ${ffnHiddenSize}. tp ${others.join(', ')} would.`,
     )
   }
   if (paddedVocabSize < vocabSize || paddedVocabSize % tp !== 0) {
@@ -119,6 +128,8 @@ function sections(name: Dimension, { architecture, loraRank }: ShardNumbers): nu
       return [hiddenSize]
     case 'heads':
       return [numAttentionHeads * kvChannels]
+    case 'head':
+      return [kvChannels]
     case 'qkv':
       return [numAttentionHeads * kvChannels, numQueryGroups * kvChannels, numQueryGroups * kvChannels]
     case 'ffn':
@@ -147,30 +158,54 @@ function shardRuns(rule: WeightRule, numbers: ShardNumbers & { rank: number; hei
       const rows = architecture.ffnHiddenSize / tp
       return [0, 1].map(half => ({ row: half * architecture.ffnHiddenSize + rank * rows, rows, shardRow: half * rows }))
     }
-    case 'column':
-      return [{ row: (rank * height) / tp, rows: height / tp, shardRow: 0 }]
+    case 'fusedQkv':
+      return fusedRuns(architecture, { tp, rank })
     case 'row':
     case 'replicated':
       return [{ row: 0, rows: height, shardRow: 0 }]
   }
 }
 
-// Group by group: its query heads, its key head, its value head.
+// Group by group: its query heads, its key head, its value head. With more ranks than groups a rank has one part of a
+// group's query heads, and its own copies of the key and value heads.
 function groupRuns(architecture: Architecture, { tp, rank }: { tp: number; rank: number }): Run[] {
   const { numAttentionHeads, numQueryGroups, kvChannels } = architecture
-  const queryRows = (numAttentionHeads / numQueryGroups) * kvChannels
+  const ranksPerGroup = Math.max(1, tp / numQueryGroups)
+  const queryRows = ((numAttentionHeads / numQueryGroups) * kvChannels) / ranksPerGroup
   const keys = numAttentionHeads * kvChannels
   const values = keys + numQueryGroups * kvChannels
-  const groups = numQueryGroups / tp
-  return Array.from({ length: groups }, (_, local) => {
-    const group = rank * groups + local
+  const shares = Math.max(1, numQueryGroups / tp)
+  const replica = rank % ranksPerGroup === 0 ? {} : { isReplica: true as const }
+  return Array.from({ length: shares }, (_, local) => {
+    const share = rank * shares + local
+    const group = Math.floor(share / ranksPerGroup)
     const shardRow = local * (queryRows + 2 * kvChannels)
     return [
-      { row: group * queryRows, rows: queryRows, shardRow },
-      { row: keys + group * kvChannels, rows: kvChannels, shardRow: shardRow + queryRows },
-      { row: values + group * kvChannels, rows: kvChannels, shardRow: shardRow + queryRows + kvChannels },
+      { row: share * queryRows, rows: queryRows, shardRow },
+      { row: keys + group * kvChannels, rows: kvChannels, shardRow: shardRow + queryRows, ...replica },
+      { row: values + group * kvChannels, rows: kvChannels, shardRow: shardRow + queryRows + kvChannels, ...replica },
     ]
   }).flat()
+}
+
+// The same of rows in which each group's query, key and value lie together already.
+function fusedRuns(architecture: Architecture, { tp, rank }: { tp: number; rank: number }): Run[] {
+  const { numAttentionHeads, numQueryGroups, kvChannels } = architecture
+  const queryRows = (numAttentionHeads / numQueryGroups) * kvChannels
+  const groupRows = queryRows + 2 * kvChannels
+  if (numQueryGroups >= tp) {
+    const rows = (numQueryGroups / tp) * groupRows
+    return [{ row: rank * rows, rows, shardRow: 0 }]
+  }
+  const ranksPerGroup = tp / numQueryGroups
+  const part = rank % ranksPerGroup
+  const top = Math.floor(rank / ranksPerGroup) * groupRows
+  const rows = queryRows / ranksPerGroup
+  const replica = part === 0 ? {} : { isReplica: true as const }
+  return [
+    { row: top + part * rows, rows, shardRow: 0 },
+    { row: top + queryRows, rows: 2 * kvChannels, shardRow: rows, ...replica },
+  ]
 }
 
 // Cuts a run of stacked rows where one tensor ends and the next begins.

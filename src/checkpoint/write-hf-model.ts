@@ -1,4 +1,4 @@
-import { copyFile, mkdir, readdir, readFile, rmdir, stat, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { InputError } from '../errors.ts'
 import { appearWhole, flush } from '../formats/atomic-file.ts'
@@ -9,7 +9,7 @@ import { type Dtype, dtypeBytes, type TensorInfo, type TensorSource } from '../f
 import type { Architecture } from '../models/architecture.ts'
 import { readArchitecture } from '../models/config.ts'
 import { blockBytes, type CopyOptions, checkCancelled } from './block-copy.ts'
-import { type ManifestFile, manifestTensor, planOf, writeManifest } from './manifest.ts'
+import { isConstant, openHfConstants } from './hf-weights.ts'
 import { hfTensors } from './open-hf-model.ts'
 
 export interface WriteHfOptions extends CopyOptions {
@@ -24,19 +24,31 @@ export interface WriteHfOptions extends CopyOptions {
   readonly maxShardBytes?: number | undefined
 }
 
-/** What is taken over from `like`: configuration, tokenizer and code, never weights. */
+/** What is taken over from `like`: configuration, tokenizer and code; of its tensors only constants. */
 const companions =
   /^(config|generation_config|tokenizer.*|special_tokens_map|added_tokens|vocab|chat_template|preprocessor_config)\.(json|jinja|model|txt)$|^merges\.txt$|^.+\.(tiktoken|py|jinja|model)$|^LICENSE.*$/
 
 /**
  * Writes a complete Hugging Face folder: safetensors weights (shards and an index when more than `maxShardBytes`),
- * the files of `like` around them, and a manifest. `config.json` is copied as it is unless the stored type differs from it. The
+ * and the files of `like` around them. `config.json` is copied as it is unless the stored type differs from it. The
  * folder appears whole or not at all, flushed to the disk. Memory: about 4 MiB.
  *
  * @throws InputError when `dir` holds something already, or when source, architecture and `like` do not describe the
  * same model; CancelledError, leaving nothing.
  */
 export async function writeHfModel(dir: string, options: WriteHfOptions): Promise<void> {
+  const constants = await openHfConstants(options.like)
+  if (constants === undefined) return writeFolder(dir, options)
+  const { source } = options
+  const both: TensorSource = {
+    ...source,
+    tensors: new Map([...source.tensors, ...constants.tensors]),
+    readRows: (name, start, end) => (isConstant(name) ? constants : source).readRows(name, start, end),
+  }
+  await writeFolder(dir, { ...options, source: both }).finally(() => constants.close())
+}
+
+async function writeFolder(dir: string, options: WriteHfOptions): Promise<void> {
   const { like, architecture, signal } = options
   const tensors = storedTensors(options)
   const main = tensors.values().next().value!.dtype
@@ -56,9 +68,7 @@ export async function writeHfModel(dir: string, options: WriteHfOptions): Promis
   await appearWhole(dir, async folder => {
     await mkdir(folder)
     const shards = shareOut(tensors, options.maxShardBytes ?? 5e9)
-    const files: ManifestFile[] = []
-    for (const shard of shards)
-      files.push(await writeShard(join(folder, shard.file), shard, { ...options, advance, dir }))
+    for (const shard of shards) await writeShard(join(folder, shard.file), shard.tensors, { ...options, advance, dir })
     if (shards.length > 1)
       await writeFlushed(join(folder, 'model.safetensors.index.json'), indexText(shards, totalBytes))
     for (const name of (await readdir(like)).filter(name => companions.test(name) && name !== 'config.json')) {
@@ -67,8 +77,6 @@ export async function writeHfModel(dir: string, options: WriteHfOptions): Promis
     }
     await writeFlushed(join(folder, 'config.json'), config)
     checkCancelled(signal, `Writing the model ${dir}`)
-    const dtypes = [...new Set([...tensors.values()].map(({ dtype }) => dtype))].sort()
-    await writeManifest(folder, { plan: planOf({ kind: 'hf', dtype: dtypes, architecture }), files })
   })
 }
 
@@ -89,8 +97,9 @@ function storedTensors(options: WriteHfOptions): ReadonlyMap<string, TensorInfo>
     }
     tensors.set(name, { name, shape, dtype: dtype ?? info.dtype })
   }
-  for (const name of source.tensors.keys()) {
-    if (!tensors.has(name))
+  for (const [name, info] of source.tensors) {
+    if (isConstant(name)) tensors.set(name, info)
+    else if (!tensors.has(name))
       throw new InputError(`Tensor '${name}' has no place in a Hugging Face model of this architecture.`)
   }
   return tensors
@@ -117,9 +126,9 @@ function shareOut(tensors: ReadonlyMap<string, TensorInfo>, maxBytes: number): r
 
 async function writeShard(
   path: string,
-  { file, tensors }: Shard,
+  tensors: readonly TensorInfo[],
   options: WriteHfOptions & { advance: (bytes: number) => void; dir: string },
-): Promise<ManifestFile> {
+): Promise<void> {
   const { source, signal, advance, dir } = options
   const byName = new Map(tensors.map(tensor => [tensor.name, tensor]))
   const writer = await createSafetensors(path, tensors, { metadata: { format: 'pt' } })
@@ -138,9 +147,7 @@ async function writeShard(
         advance(length)
       }
     }
-    const crcs = await writer.finish()
-    const written = writer.order.map(name => manifestTensor(byName.get(name)!, crcs.get(name)!))
-    return { file, byteLength: (await stat(path)).size, tensors: written }
+    await writer.finish()
   } catch (error) {
     await writer.close().catch(() => undefined)
     throw error
@@ -173,7 +180,7 @@ async function configFor(like: string, options: { architecture: Architecture; dt
 // What the shapes and names of the tensors depend on.
 const weightKeys: ReadonlySet<keyof Architecture> = new Set([
   ...(['numLayers', 'hiddenSize', 'ffnHiddenSize', 'numAttentionHeads', 'numQueryGroups', 'kvChannels'] as const),
-  ...(['vocabSize', 'tiedEmbeddings', 'addQkvBias'] as const),
+  ...(['vocabSize', 'tiedEmbeddings', 'addQkvBias', 'qkNorm'] as const),
 ])
 
 async function writeFlushed(path: string, text: string): Promise<void> {

@@ -1,4 +1,5 @@
 import { LayoutError } from '../errors.ts'
+import { type StageOptions, stageLayers } from './stages.ts'
 
 /** How a model is cut over devices: tensor, pipeline and context parallel sizes; each 1 when absent. */
 export interface Parallel {
@@ -48,27 +49,36 @@ export interface DividedNumbers {
 }
 
 /**
- * Checks that a model can be cut tp × pp ways.
+ * Checks that a model can be cut tp × pp ways. With fewer query groups than tp, each group goes to tp / groups ranks:
+ * the converter stores as many copies, and training runs with tp groups.
  * Source: Megatron-LM core_r0.6.0, core/transformer/transformer_config.py:271-290 (heads and query groups by tp),
  * core/utils.py:15-21 (ffn by tp), legacy/model/transformer.py:1343 (layers by pp).
  * @throws LayoutError naming the number, the size that does not divide it, and the nearest sizes that do.
  */
-export function checkModelLayout(model: DividedNumbers, { tp = 1, pp = 1 }: Parallel): void {
+export function checkModelLayout(
+  model: DividedNumbers,
+  parallel: Parallel & Omit<StageOptions, 'numLayers' | 'pp'>,
+): void {
   const { numLayers, ffnHiddenSize, numAttentionHeads, numQueryGroups } = model
+  const { tp = 1, pp = 1, layersPerStage, layersPerVirtualStage } = parallel
   parallelLayout({ worldSize: tp * pp, tp, pp })
-  const byTp = {
-    'attention heads': numAttentionHeads,
-    'query groups': numQueryGroups,
-    'ffn hidden size': ffnHiddenSize,
+  const byTp: Record<string, (tp: number) => boolean> = {
+    [`${numAttentionHeads} attention heads`]: size => numAttentionHeads % size === 0,
+    [`${numQueryGroups} query groups`]: size => numQueryGroups % size === 0 || size % numQueryGroups === 0,
+    [`${ffnHiddenSize} ffn hidden size`]: size => ffnHiddenSize % size === 0,
   }
-  const divides = (value: number) => Object.values(byTp).every(number => number % value === 0)
-  for (const [what, number] of Object.entries(byTp)) {
-    if (number % tp !== 0)
-      throw new LayoutError(`tp ${tp} does not divide the model's ${number} ${what}.`, {
-        hint: suggest('tp', nearest(tp, divides)),
+  for (const [what, fits] of Object.entries(byTp)) {
+    if (!fits(tp))
+      throw new LayoutError(`tp ${tp} does not divide the model's ${what}.`, {
+        hint: suggest(
+          'tp',
+          nearest(tp, size => Object.values(byTp).every(fits => fits(size))),
+        ),
       })
   }
-  if (numLayers % pp !== 0)
+  if (layersPerStage !== undefined || layersPerVirtualStage !== undefined)
+    stageLayers({ numLayers, pp, layersPerStage, layersPerVirtualStage })
+  else if (numLayers % pp !== 0)
     throw new LayoutError(`pp ${pp} does not divide the model's ${numLayers} layers.`, {
       hint: suggest(
         'pp',

@@ -1,6 +1,6 @@
 /** The numbers of a dense decoder, under Megatron's names; `config.json` is their source. */
 export interface Architecture {
-  /** Which weight-rule table and configuration dialect the model follows: `llama`, `qwen2`, … */
+  /** Which weight names and configuration dialect the model follows, by its HF `model_type`: `llama`, `qwen2`, … */
   readonly family: string
   readonly numLayers: number
   readonly hiddenSize: number
@@ -26,6 +26,12 @@ export interface Architecture {
    * Weights do not depend on it, attention does.
    */
   readonly ropeScaling?: string
+  /** Share of each head that RoPE turns, from its start (GLM: 0.5, in pairs of neighbours); absent when it is all. */
+  readonly rotaryPercent?: number
+  /** Positions are told by ALiBi (Baichuan 13B), not by RoPE. */
+  readonly alibi?: true
+  /** Query and key heads are normalised before RoPE (Qwen3). */
+  readonly qkNorm?: true
   /** Width of the attention window in tokens (HF `sliding_window`); absent when attention is full. */
   readonly slidingWindow?: number
 }

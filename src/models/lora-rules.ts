@@ -27,7 +27,7 @@ const linears: readonly Linear[] = [
     output: 'qkv',
     input: 'hidden',
     a: 'replicated',
-    b: 'column',
+    b: 'fusedQkv',
   },
   {
     target: 'linear_proj',

@@ -82,6 +82,9 @@ const ArchitectureFacts: z.ZodType<Architecture, Architecture> = z.object({
   tiedEmbeddings: z.boolean(),
   addQkvBias: z.boolean(),
   ropeScaling: z.string().exactOptional(),
+  rotaryPercent: z.number().exactOptional(),
+  alibi: z.literal(true).exactOptional(),
+  qkNorm: z.literal(true).exactOptional(),
   slidingWindow: z.number().exactOptional(),
 })
 

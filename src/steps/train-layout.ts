@@ -62,12 +62,17 @@ export function iterationsOf({
 }
 
 /** The embedded trainer computes full attention with plain RoPE. */
-function refuseOtherAttention({ ropeScaling, slidingWindow }: Known<Architecture>, seqLength = 0): void {
-  const found = ropeScaling
-    ? `RoPE scaling '${ropeScaling}'`
-    : slidingWindow !== undefined && seqLength > slidingWindow
-      ? `a window of ${slidingWindow} tokens, less than seqLength ${seqLength},`
-      : undefined
+function refuseOtherAttention(model: Known<Architecture>, seqLength = 0): void {
+  const { ropeScaling, rotaryPercent, alibi, qkNorm, slidingWindow } = model
+  const found = [
+    ropeScaling && `RoPE scaling '${ropeScaling}'`,
+    rotaryPercent && `RoPE on ${rotaryPercent} of each head`,
+    alibi && 'ALiBi',
+    qkNorm && 'norms of query and key heads',
+    slidingWindow &&
+      seqLength > slidingWindow &&
+      `a window of ${slidingWindow} tokens, less than seqLength ${seqLength},`,
+  ].find(Boolean)
   if (found)
     throw new UnsupportedError(`the model has ${found} which the embedded trainer does not compute.`, {
       hint: 'It can be converted, but not trained here.',

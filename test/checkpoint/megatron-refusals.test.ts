@@ -199,10 +199,10 @@ test.each<[string, (weights: Map<string, PickleValue>) => void, object]>([
 
 test.each<[string, Partial<WriteMegatronOptions>, string, RegExp]>([
   [
-    'more ranks than groups',
-    { parallel: { tp: 8, pp: 1 } },
+    'more ranks than heads',
+    { parallel: { tp: 16, pp: 1 } },
     'invalid-layout',
-    /tp 8 must divide the 4 key\/value groups.*tp 1, 2, 4 would/,
+    /tp 16 must share out the 8 heads in 4 key\/value groups.*tp 1, 2, 4, 8 would/,
   ],
   ['stages that do not divide', { parallel: { tp: 1, pp: 3 } }, 'invalid-layout', /pp 1, 2, 4 would/],
   [

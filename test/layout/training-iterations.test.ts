@@ -44,9 +44,12 @@ describe('checkModelLayout', () => {
 
   it.each([
     [{ tp: 2, pp: 4 }, undefined],
-    [{ tp: 4 }, "tp 4 does not divide the model's 2 query groups. tp 2 would."],
-    [{ tp: 3 }, "tp 3 does not divide the model's 32 attention heads. tp 2 would."],
+    [{ tp: 4 }, undefined],
+    [{ tp: 64 }, "tp 64 does not divide the model's 32 attention heads. tp 32 would."],
+    [{ tp: 3 }, "tp 3 does not divide the model's 32 attention heads. tp 2 or 4 would."],
     [{ tp: 1, pp: 8 }, "pp 8 does not divide the model's 28 layers. pp 7 or 14 would."],
+    [{ pp: 8, layersPerStage: [3, 4, 4, 4, 4, 4, 4, 1] }, undefined],
+    [{ pp: 4, layersPerVirtualStage: 7 }, undefined],
   ])('of glm3-6b at %j: %s', (parallel, message) => {
     const check = () => checkModelLayout(glm3, parallel)
     if (message) expect(check).toThrow(expect.objectContaining({ code: 'invalid-layout', message }))

@@ -100,7 +100,7 @@ test.each<[string, unknown, RegExp]>([
   [
     'a model type that no family has',
     { ...llama2, model_type: 'gpt2' },
-    /'gpt2' are not supported; llama, qwen2, mistral/,
+    /'gpt2' are not supported; llama, mistral, qwen2, qwen3, qwen, chatglm, glm, baichuan are/,
   ],
   ['bias on all attention layers', { ...llama2, attention_bias: true }, /attention_bias is true/],
   ['bias on feed-forward layers', { ...llama2, mlp_bias: true }, /mlp_bias is true/],

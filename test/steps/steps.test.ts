@@ -104,14 +104,14 @@ describe('misuse is refused before anything runs:', () => {
 
   it('a model that cannot be cut so', async () => {
     expect(await refusal(hfToMegatron({ model, parallel: { tp: 3 } }))).toBe(
-      "invalid-layout | hfToMegatron: tp 3 does not divide the model's 4 attention heads. tp 2 would.",
+      "invalid-layout | hfToMegatron: tp 3 does not divide the model's 4 attention heads. tp 2 or 4 would.",
     )
   })
 
   it('a training layout that the model cannot have, before the model is converted', async () => {
     const init = hfToMegatron({ model })
-    expect(await refusal(train({ data: data(), init, ...hyper, parallel: { tp: 4 } }))).toBe(
-      "invalid-layout | train: tp 4 does not divide the model's 2 query groups. tp 2 would.",
+    expect(await refusal(train({ data: data(), init, ...hyper, parallel: { tp: 8 } }))).toBe(
+      "invalid-layout | train: tp 8 does not divide the model's 4 attention heads. tp 4 would.",
     )
     expect(await refusal(train({ data: data(), init, ...hyper, seqLength: 1024 }))).toBe(
       "invalid-layout | train: seqLength 1024 is more than the model's 512 positions.",
