@@ -1,4 +1,4 @@
-import { copyFile, mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, readdir, readFile, rmdir, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { InputError } from '../errors.ts'
 import { appearWhole, flush } from '../formats/atomic-file.ts'
@@ -10,6 +10,7 @@ import type { Architecture } from '../models/architecture.ts'
 import { readArchitecture } from '../models/config.ts'
 import { blockBytes, type CopyOptions, checkCancelled } from './block-copy.ts'
 import { isConstant, openHfConstants } from './hf-weights.ts'
+import { type ManifestFile, manifestTensor, planOf, writeManifest } from './manifest.ts'
 import { hfTensors } from './open-hf-model.ts'
 
 export interface WriteHfOptions extends CopyOptions {
@@ -30,7 +31,7 @@ const companions =
 
 /**
  * Writes a complete Hugging Face folder: safetensors weights (shards and an index when more than `maxShardBytes`),
- * and the files of `like` around them. `config.json` is copied as it is unless the stored type differs from it. The
+ * the files of `like` around them, and a manifest. `config.json` is copied as it is unless the stored type differs from it. The
  * folder appears whole or not at all, flushed to the disk. Memory: about 4 MiB.
  *
  * @throws InputError when `dir` holds something already, or when source, architecture and `like` do not describe the
@@ -68,7 +69,9 @@ async function writeFolder(dir: string, options: WriteHfOptions): Promise<void> 
   await appearWhole(dir, async folder => {
     await mkdir(folder)
     const shards = shareOut(tensors, options.maxShardBytes ?? 5e9)
-    for (const shard of shards) await writeShard(join(folder, shard.file), shard.tensors, { ...options, advance, dir })
+    const files: ManifestFile[] = []
+    for (const shard of shards)
+      files.push(await writeShard(join(folder, shard.file), shard, { ...options, advance, dir }))
     if (shards.length > 1)
       await writeFlushed(join(folder, 'model.safetensors.index.json'), indexText(shards, totalBytes))
     for (const name of (await readdir(like)).filter(name => companions.test(name) && name !== 'config.json')) {
@@ -77,6 +80,8 @@ async function writeFolder(dir: string, options: WriteHfOptions): Promise<void> 
     }
     await writeFlushed(join(folder, 'config.json'), config)
     checkCancelled(signal, `Writing the model ${dir}`)
+    const dtypes = [...new Set([...tensors.values()].map(({ dtype }) => dtype))].sort()
+    await writeManifest(folder, { plan: planOf({ kind: 'hf', dtype: dtypes, architecture }), files })
   })
 }
 
@@ -126,9 +131,9 @@ function shareOut(tensors: ReadonlyMap<string, TensorInfo>, maxBytes: number): r
 
 async function writeShard(
   path: string,
-  tensors: readonly TensorInfo[],
+  { file, tensors }: Shard,
   options: WriteHfOptions & { advance: (bytes: number) => void; dir: string },
-): Promise<void> {
+): Promise<ManifestFile> {
   const { source, signal, advance, dir } = options
   const byName = new Map(tensors.map(tensor => [tensor.name, tensor]))
   const writer = await createSafetensors(path, tensors, { metadata: { format: 'pt' } })
@@ -147,7 +152,9 @@ async function writeShard(
         advance(length)
       }
     }
-    await writer.finish()
+    const crcs = await writer.finish()
+    const written = writer.order.map(name => manifestTensor(byName.get(name)!, crcs.get(name)!))
+    return { file, byteLength: (await stat(path)).size, tensors: written }
   } catch (error) {
     await writer.close().catch(() => undefined)
     throw error
