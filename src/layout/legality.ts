@@ -1,0 +1,95 @@
+import { LayoutError } from '../errors.ts'
+import { type LayoutRule, numberOf, type Turn, type TurnedNumber, turned } from './layout-rule.ts'
+import type { Proposal } from './proposal.ts'
+import { sizeRules } from './size-rules.ts'
+
+const rules = [...sizeRules] as const
+
+export type LayoutRuleName = (typeof rules)[number]['rule']
+
+/** A rule of the toolchain that a proposal breaks. */
+export interface Violation {
+  readonly rule: LayoutRuleName
+  /** File and lines of the toolchain that refuse it. */
+  readonly source: string
+  /** Says what is wrong, with all factors; works out the nearest numbers that would do. */
+  readonly explain: () => Explanation
+}
+
+export interface Explanation {
+  readonly message: string
+  /** What would do; absent when nothing near would. */
+  readonly hint?: string | undefined
+}
+
+const none: readonly Violation[] = []
+
+/**
+ * Every rule of the toolchain that the proposal breaks, in the order in which the toolchain would find them.
+ * Costs about a microsecond; `explain` works out messages and hints.
+ */
+export function layoutViolations(proposal: Proposal): readonly Violation[] {
+  let broken: Violation[] | undefined
+  for (const rule of rules) {
+    if (!rule.holds(proposal)) {
+      broken ??= []
+      broken.push(violation(rule, proposal))
+    }
+  }
+  return broken ?? none
+}
+
+/** Whether the proposal breaks no rule: `layoutViolations` for those who try many, since it stops at the first. */
+export function isLegal(proposal: Proposal): boolean {
+  return rules.every(rule => rule.holds(proposal))
+}
+
+/**
+ * Checks a proposal against every rule of the toolchain.
+ * @throws LayoutError that names the first violation, all factors, and the nearest numbers that would do.
+ */
+export function checkLayout(proposal: Proposal): void {
+  const [first] = layoutViolations(proposal)
+  if (!first) return
+  const { message, hint } = first.explain()
+  throw new LayoutError(message, { hint })
+}
+
+function violation(rule: (typeof rules)[number], proposal: Proposal): Violation {
+  const explain = () => ({ message: rule.message(proposal), hint: hintOf(rule, proposal) })
+  return { rule: rule.rule, source: rule.source, explain }
+}
+
+/** Numbers that make the whole legal; else that break nothing more; else that suit all that is said of that number. */
+function hintOf(rule: LayoutRule, proposal: Proposal): string | undefined {
+  const broken = rules.filter(one => one.rule !== rule.rule && !one.holds(proposal))
+  const demands: ((name: TurnedNumber) => readonly LayoutRule[])[] = [
+    () => rules,
+    () => rules.filter(one => !broken.includes(one)),
+    name => rules.filter((one: LayoutRule) => one.turn?.[0]?.name === name),
+  ]
+  for (const demand of demands) {
+    const found = (rule.turn ?? [])
+      .map(turn => ({ name: turn.name, values: nearest(turn, proposal, demand(turn.name)) }))
+      .filter(({ values }) => values.length > 0)
+      .slice(0, 2)
+      .map(({ name, values }) => `${name} ${values.join(' or ')}`)
+    if (found.length > 0) return [`${found.join(', or ')} would do.`, rule.instead].filter(Boolean).join(' ')
+  }
+  return rule.instead
+}
+
+/** The nearest values below and above that keep the rules, among 4096 on either side. */
+function nearest({ name, unit }: Turn, proposal: Proposal, kept: readonly LayoutRule[]): readonly number[] {
+  const value = numberOf(proposal, name)
+  const step = unit ? unit(proposal) : 1
+  if (value === undefined || step === undefined) return []
+  const base = Math.floor(value / step) * step
+  const does = (other: number) =>
+    other >= 1 && other !== value && kept.every(one => one.holds(turned(proposal, name, other)))
+  const below = candidates(index => base - index * step).find(does)
+  const above = candidates(index => base + (index + 1) * step).find(does)
+  return [below, above].filter(found => found !== undefined)
+}
+
+const candidates = (value: (index: number) => number) => Array.from({ length: 4096 }, (_, index) => value(index))
