@@ -13,13 +13,30 @@ export const characterBytes: ReadonlyMap<string, number> = new Map(
   byteCharacters.map((character, byte) => [character, byte]),
 )
 
+/** Byte of each code unit of that alphabet, or -1; the alphabet ends before the table does. */
+export const unitBytes: Int16Array = Int16Array.from(
+  { length: 0x200 },
+  (_, unit) => characterBytes.get(String.fromCharCode(unit)) ?? -1,
+)
+
 /** The bytes that a byte-level token stands for, or undefined when it has a character of another alphabet. */
 export function tokenBytes(token: string): Uint8Array | undefined {
   const bytes = new Uint8Array(token.length)
   for (let i = 0; i < token.length; i++) {
-    const byte = characterBytes.get(token[i] as string)
-    if (byte === undefined) return undefined
+    const byte = unitBytes[token.charCodeAt(i)] ?? -1
+    if (byte < 0) return undefined
     bytes[i] = byte
   }
   return bytes
+}
+
+/** The text that a byte-level token stands for when that is all ASCII; undefined for any other. */
+export function asciiText(token: string): string | undefined {
+  let text = ''
+  for (let i = 0; i < token.length; i++) {
+    const byte = unitBytes[token.charCodeAt(i)] ?? -1
+    if (byte < 0 || byte >= 0x80) return undefined
+    text += String.fromCharCode(byte)
+  }
+  return text
 }

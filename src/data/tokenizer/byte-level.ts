@@ -1,24 +1,47 @@
-import { createAdjacency } from './adjacency.ts'
+import { createAdjacency, createAdjacencyBits } from './adjacency.ts'
 import type { BpeModel } from './bpe-model.ts'
-import { byteCharacters, tokenBytes } from './byte-alphabet.ts'
-import { createCharacterEncoder } from './character-level.ts'
+import { asciiText, byteCharacters, tokenBytes } from './byte-alphabet.ts'
+import { type CharacterTables, characterTables, createCharacterEncoder } from './character-level.ts'
 import { createBuffers, type EncodingBuffers, type PieceEncoder, pairAt, reserveIds } from './encoding-buffers.ts'
 import { createMerge } from './merge.ts'
-import { createMergeTable } from './merge-table.ts'
-import { createTokenTable } from './token-table.ts'
+import { createMergeSlots, createMergeTable } from './merge-table.ts'
+import { createTokenFinder, createTokenTable, type TokenTable } from './token-table.ts'
 import { createWordCache } from './word-cache.ts'
 
-/** Encodes pieces with a model whose symbols are the bytes of UTF-8. */
-export function createByteLevelEncoder(model: BpeModel, buffers: EncodingBuffers): PieceEncoder {
-  const byteIds = Int32Array.from(byteCharacters, character => model.vocab.get(character) ?? -1)
-  if (byteIds.includes(-1)) return createIncompleteEncoder(model, buffers)
+/** What a byte-level encoder looks up, as plain numbers: threads share them. */
+export type ByteLevelTables =
+  | {
+      readonly kind: 'bytes'
+      /** Id of each byte's token. */
+      readonly byteIds: Int32Array
+      readonly mergeSlots: Int32Array
+      readonly adjacencyBits: Int32Array
+      /** Tokens by their text, where a piece that is one as a whole is that token. */
+      readonly wholes?: TokenTable | undefined
+    }
+  /** The vocabulary lacks tokens for some bytes. */
+  | { readonly kind: 'incompleteBytes'; readonly characters: CharacterTables }
 
-  const merge = createMerge(createMergeTable(model.merges))
-  const mayMeet = byteAdjacency(model)
+/** Tables for a model whose symbols are the bytes of UTF-8. */
+export function byteLevelTables(model: BpeModel): ByteLevelTables {
+  const byteIds = Int32Array.from(byteCharacters, character => model.vocab.get(character) ?? -1)
+  if (byteIds.includes(-1)) return { kind: 'incompleteBytes', characters: characterTables(model) }
+  return {
+    ...{ kind: 'bytes', byteIds, mergeSlots: createMergeSlots(model.merges), adjacencyBits: byteAdjacency(model) },
+    ...(model.ignoreMerges && { wholes: textTokens(model) }),
+  }
+}
+
+/** Encodes pieces with a model whose symbols are the bytes of UTF-8. */
+export function createByteLevelEncoder(tables: ByteLevelTables, buffers: EncodingBuffers): PieceEncoder {
+  if (tables.kind === 'incompleteBytes') return createIncompleteEncoder(tables.characters, buffers)
+  const { byteIds } = tables
+  const merge = createMerge(createMergeTable(tables.mergeSlots))
+  const mayMeet = byteMeeting(tables.adjacencyBits)
   const pieces = createWordCache(buffers)
   // A part of a piece must not be taken for a whole token where the model says so of pieces only.
-  const parts = model.ignoreMerges ? createWordCache(buffers) : pieces
-  const wholes = model.ignoreMerges ? createTokenTable(textTokens(model)) : undefined
+  const parts = tables.wholes ? createWordCache(buffers) : pieces
+  const findWhole = tables.wholes && createTokenFinder(tables.wholes)
   let symbols = new Int32Array(1 << 10)
 
   const mergePart = (start: number, end: number) => {
@@ -59,7 +82,7 @@ export function createByteLevelEncoder(model: BpeModel, buffers: EncodingBuffers
   return (start, end) => {
     if (pieces.recall(start, end)) return
     const firstId = buffers.length
-    const whole = wholes ? wholes.find(buffers.units, start, end) : -1
+    const whole = findWhole ? findWhole(buffers.units, start, end) : -1
     if (whole >= 0) {
       reserveIds(buffers, 1)
       buffers.ids[buffers.length++] = whole
@@ -90,10 +113,12 @@ export function createByteLevelEncoder(model: BpeModel, buffers: EncodingBuffers
  * Whether any token holds the end of one character next to the start of another. Byte-level tokens begin and end
  * within characters, so the end may be the last 1 to 3 bytes, and the start the first 1 to 3.
  */
-function byteAdjacency({ vocab }: BpeModel): (left: number, right: number) => boolean {
-  const adjacency = createAdjacency()
+function byteAdjacency({ vocab }: BpeModel): Int32Array {
+  const bits = createAdjacencyBits()
+  const adjacency = createAdjacency(bits)
   for (const token of vocab.keys()) {
-    const bytes = tokenBytes(token)
+    // Nobody asks for two ASCII characters.
+    const bytes = asciiText(token) === undefined ? tokenBytes(token) : undefined
     if (!bytes) continue
     for (let i = 1; i < bytes.length; i++) {
       const left = endKey(bytes, i)
@@ -101,6 +126,11 @@ function byteAdjacency({ vocab }: BpeModel): (left: number, right: number) => bo
       if (left >= 0 && right >= 0) adjacency.add(left, right)
     }
   }
+  return bits
+}
+
+function byteMeeting(adjacencyBits: Int32Array): (left: number, right: number) => boolean {
+  const adjacency = createAdjacency(adjacencyBits)
   return (left, right) => {
     const [leftLength, rightLength] = [utf8Length(left), utf8Length(right)]
     for (let i = 0; i < leftLength; i++) {
@@ -158,23 +188,28 @@ function utf8Length(codePoint: number): number {
   return codePoint < 0x80 ? 1 : codePoint < 0x800 ? 2 : codePoint < 0x10000 ? 3 : 4
 }
 
-function* textTokens({ vocab }: BpeModel): Generator<readonly [string, number]> {
+function textTokens({ vocab }: BpeModel): TokenTable {
   const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+  const texts: string[] = []
+  const ids: number[] = []
   for (const [token, id] of vocab) {
-    const bytes = tokenBytes(token)
-    if (!bytes) continue
     try {
-      yield [decoder.decode(bytes), id]
+      const text = asciiText(token) ?? decoder.decode(tokenBytes(token) ?? notText)
+      texts.push(text)
+      ids.push(id)
     } catch {
       // Half a character: no piece of text is that.
     }
   }
+  return createTokenTable(texts, ids)
 }
 
+const notText = Uint8Array.of(0x80)
+
 /** For vocabularies without a token for each byte: the bytes' characters, encoded as characters with unknown ones. */
-function createIncompleteEncoder(model: BpeModel, buffers: EncodingBuffers): PieceEncoder {
+function createIncompleteEncoder(tables: CharacterTables, buffers: EncodingBuffers): PieceEncoder {
   const inner = createBuffers()
-  const encodeCharacters = createCharacterEncoder(model, inner)
+  const encodeCharacters = createCharacterEncoder(tables, inner)
   return (start, end) => {
     const text = Buffer.from(buffers.units.buffer, 2 * start, 2 * (end - start)).toString('utf16le')
     const bytes = Buffer.from(text, 'utf8')

@@ -1,26 +1,72 @@
 import { FormatError } from '../../errors.ts'
-import { characterAdjacency } from './adjacency.ts'
+import { type CharacterAdjacency, characterAdjacency, characterMeeting } from './adjacency.ts'
 import type { BpeModel } from './bpe-model.ts'
 import { type EncodingBuffers, type PieceEncoder, pairAt, reserveIds } from './encoding-buffers.ts'
 import { createMerge } from './merge.ts'
-import { createMergeTable } from './merge-table.ts'
+import { createMergeSlots, createMergeTable } from './merge-table.ts'
+import { sharedInts } from './shared-arrays.ts'
+import { createTokenFinder, createTokenTable, type TokenTable } from './token-table.ts'
 import { createWordCache } from './word-cache.ts'
 
+/** What an encoder of characters looks up. Plain data, of which threads share the numbers. */
+export interface CharacterTables {
+  readonly kind: 'characters'
+  readonly file: string
+  readonly mergeSlots: Int32Array
+  readonly adjacency: CharacterAdjacency
+  /** Id of each character up to U+FFFF, or -1, and those of the others. */
+  readonly basicIds: Int32Array
+  readonly otherIds: ReadonlyMap<number, number>
+  /** Ids of the tokens `<0x00>` to `<0xFF>` that a character without a token of its own may become, or -1. */
+  readonly byteIds?: Int32Array | undefined
+  /** Whether such a token may merge with others. */
+  readonly areBytesMerged: boolean
+  readonly unkToken?: string | undefined
+  readonly unkId?: number | undefined
+  readonly fuseUnk: boolean
+  readonly partial?: BpeModel['partial']
+  /** Tokens by their text, where a piece that is one as a whole is that token. */
+  readonly wholes?: TokenTable | undefined
+}
+
+/** Tables for a model whose symbols are characters, as sentencepiece's models have them. */
+export function characterTables(model: BpeModel): CharacterTables {
+  const { file, vocab, merges, unkToken, fuseUnk, byteFallback, partial } = model
+  const byteIds = Int32Array.from(
+    { length: 256 },
+    (_, byte) => vocab.get(`<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`) ?? -1,
+  )
+  const bytes = new Set(byteIds)
+  bytes.delete(-1)
+  return {
+    ...{ kind: 'characters', file, mergeSlots: createMergeSlots(merges), ...characterIds(model) },
+    ...{ adjacency: characterAdjacency(vocab.keys()), byteIds: byteFallback ? byteIds : undefined },
+    areBytesMerged: merges.pairs.some((id, i) => i % 3 < 2 && bytes.has(id)),
+    ...{ unkToken, unkId: unkToken === undefined ? undefined : vocab.get(unkToken), fuseUnk, partial },
+    wholes: model.ignoreMerges ? createTokenTable([...vocab.keys()], [...vocab.values()]) : undefined,
+  }
+}
+
 /** Encodes pieces with a model whose symbols are characters, as sentencepiece's models have them. */
-export function createCharacterEncoder(model: BpeModel, buffers: EncodingBuffers): PieceEncoder {
-  const merge = createMerge(createMergeTable(model.merges))
-  const idOf = characterIds(model)
-  const bytesOf = byteTokens(model)
+export function createCharacterEncoder(tables: CharacterTables, buffers: EncodingBuffers): PieceEncoder {
+  const { file, basicIds, otherIds, byteIds, unkToken, unkId, fuseUnk, partial } = tables
+  const merge = createMerge(createMergeTable(tables.mergeSlots))
   const parts = createWordCache(buffers)
-  const mayMeet = characterAdjacency(model.vocab.keys())
+  const mayMeet = characterMeeting(tables.adjacency)
   // A character without a token can be cut off only if what it becomes never merges and never joins its neighbour.
-  const areUnknownApart = bytesOf.isComplete && !bytesOf.areMerged
-  const firstPartial = model.partial?.firstId ?? Number.POSITIVE_INFINITY
+  const areUnknownApart = byteIds !== undefined && !byteIds.includes(-1) && !tables.areBytesMerged
+  const firstPartial = partial?.firstId ?? Number.POSITIVE_INFINITY
+  const idOf = (codePoint: number) =>
+    codePoint < 0x10000 ? (basicIds[codePoint] as number) : (otherIds.get(codePoint) ?? -1)
   const isToken = (codePoint: number) => {
     const id = idOf(codePoint)
     return id >= 0 && id < firstPartial
   }
-  const unkId = model.unkToken === undefined ? undefined : model.vocab.get(model.unkToken)
+  const bytesOf = (codePoint: number): readonly number[] | undefined => {
+    if (!byteIds) return undefined
+    const ids = Array.from(Buffer.from(String.fromCodePoint(codePoint), 'utf8'), byte => byteIds[byte] as number)
+    return ids.includes(-1) ? undefined : ids
+  }
   let symbols = new Int32Array(1 << 10)
 
   const readSymbols = (start: number, end: number) => {
@@ -39,19 +85,19 @@ export function createCharacterEncoder(model: BpeModel, buffers: EncodingBuffers
         symbols[count++] = id
         continue
       }
-      const bytes = model.byteFallback ? bytesOf.ids(codePoint) : undefined
+      const bytes = bytesOf(codePoint)
       if (bytes) {
         // An unknown character that waits here comes after these bytes. Hugging Face tokenizers do it so (merge_word).
         for (const byte of bytes) symbols[count++] = byte
-      } else if (model.unkToken !== undefined) {
+      } else if (unkToken !== undefined) {
         if (unkId === undefined) {
           throw new FormatError({
-            file: model.file,
-            expected: `unk_token ${model.unkToken} in the vocabulary`,
+            file,
+            expected: `unk_token ${unkToken} in the vocabulary`,
             found: 'no such token',
           })
         }
-        if (pendingUnknowns > 0 && !model.fuseUnk) flush()
+        if (pendingUnknowns > 0 && !fuseUnk) flush()
         pendingUnknowns = 1
       }
     }
@@ -61,10 +107,7 @@ export function createCharacterEncoder(model: BpeModel, buffers: EncodingBuffers
 
   // Partial characters that stayed apart are unknown only now, and join the unknown ones beside them.
   const isAfterUnknown = (firstId: number) =>
-    model.partial !== undefined &&
-    model.fuseUnk &&
-    buffers.length > firstId &&
-    buffers.ids[buffers.length - 1] === unkId
+    partial !== undefined && fuseUnk && buffers.length > firstId && buffers.ids[buffers.length - 1] === unkId
 
   const encodePart = (start: number, end: number) => {
     if (parts.recall(start, end)) return
@@ -79,9 +122,7 @@ export function createCharacterEncoder(model: BpeModel, buffers: EncodingBuffers
         if (id === unkId && isAfterUnknown(firstId)) continue
         ids[buffers.length++] = id
       } else {
-        const bytes = model.byteFallback
-          ? bytesOf.ids(model.partial?.codePoints[id - firstPartial] as number)
-          : undefined
+        const bytes = bytesOf(partial?.codePoints[id - firstPartial] as number)
         if (bytes) for (const byte of bytes) ids[buffers.length++] = byte
         else if (unkId !== undefined && !isAfterUnknown(firstId)) ids[buffers.length++] = unkId
       }
@@ -109,42 +150,24 @@ export function createCharacterEncoder(model: BpeModel, buffers: EncodingBuffers
     if (part < end) encodePart(part, end)
   }
 
-  if (!model.ignoreMerges) return encodeParts
-  let longest = 0
-  for (const token of model.vocab.keys()) longest = Math.max(longest, token.length)
+  if (!tables.wholes) return encodeParts
+  const findWhole = createTokenFinder(tables.wholes)
   return (start, end) => {
-    const isShort = end - start <= longest
-    const whole = isShort ? model.vocab.get(String.fromCharCode(...buffers.units.subarray(start, end))) : undefined
-    if (whole === undefined) return encodeParts(start, end)
+    const whole = findWhole(buffers.units, start, end)
+    if (whole < 0) return encodeParts(start, end)
     reserveIds(buffers, 1)
     buffers.ids[buffers.length++] = whole
   }
 }
 
-function characterIds({ vocab }: BpeModel): (codePoint: number) => number {
-  const basic = new Int32Array(0x10000).fill(-1)
-  const others = new Map<number, number>()
+function characterIds({ vocab }: BpeModel): Pick<CharacterTables, 'basicIds' | 'otherIds'> {
+  const basicIds = sharedInts(0x10000).fill(-1)
+  const otherIds = new Map<number, number>()
   for (const [token, id] of vocab) {
     const codePoint = token.codePointAt(0) ?? 0
     if (token.length !== (codePoint < 0x10000 ? 1 : 2)) continue
-    if (codePoint < 0x10000) basic[codePoint] = id
-    else others.set(codePoint, id)
+    if (codePoint < 0x10000) basicIds[codePoint] = id
+    else otherIds.set(codePoint, id)
   }
-  return codePoint => (codePoint < 0x10000 ? (basic[codePoint] as number) : (others.get(codePoint) ?? -1))
-}
-
-/** The tokens `<0x00>` to `<0xFF>` that a character without a token of its own may become. */
-function byteTokens({ vocab, merges, byteFallback }: BpeModel) {
-  const tokens = Array.from({ length: 256 }, (_, byte) =>
-    vocab.get(`<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`),
-  )
-  const set = new Set(tokens)
-  return {
-    isComplete: byteFallback && !set.has(undefined),
-    areMerged: merges.pairs.some((id, i) => i % 3 < 2 && set.has(id)),
-    ids(codePoint: number): readonly number[] | undefined {
-      const ids = [...Buffer.from(String.fromCodePoint(codePoint), 'utf8')].map(byte => tokens[byte])
-      return ids.includes(undefined) ? undefined : (ids as number[])
-    },
-  }
+  return { basicIds, otherIds }
 }

@@ -1,10 +1,15 @@
 import { UnsupportedError } from '../../errors.ts'
-import { byteLevelPattern, type Splitter, splitterFor } from './split-pattern.ts'
+import { byteLevelPattern, checkPattern } from './split-pattern.ts'
 
-/** How `tokenizer.json` cuts text into the pieces that are merged apart. */
+/** How `tokenizer.json` cuts text into the pieces that are merged apart. Plain data. */
 export type PreTokenizer =
   | { readonly kind: 'none' }
-  | { readonly kind: 'byteLevel'; readonly split?: Splitter | undefined; readonly addPrefixSpace: boolean }
+  | {
+      readonly kind: 'byteLevel'
+      /** One that `splitterFor` knows; absent: text is not split. */
+      readonly pattern?: string | undefined
+      readonly addPrefixSpace: boolean
+    }
   | {
       readonly kind: 'metaspace'
       /** The code unit that stands for a space. */
@@ -35,13 +40,13 @@ export function readPreTokenizer(preTokenizer: unknown): PreTokenizer {
   const [first, second] = steps
   const regex = (first?.pattern as { Regex?: unknown } | undefined)?.Regex
   if (steps.length === 1 && first?.type === 'ByteLevel') {
-    const split = first.use_regex === false ? undefined : splitterFor(byteLevelPattern)
-    return { kind: 'byteLevel', split, addPrefixSpace: first.add_prefix_space !== false }
+    const pattern = first.use_regex === false ? undefined : byteLevelPattern
+    return { kind: 'byteLevel', pattern, addPrefixSpace: first.add_prefix_space !== false }
   }
   const isSplit = first?.type === 'Split' && first.behavior === 'Isolated' && first.invert === false
   const isPlain = second?.type === 'ByteLevel' && second.use_regex === false && second.add_prefix_space === false
   if (steps.length === 2 && isSplit && isPlain && typeof regex === 'string') {
-    return { kind: 'byteLevel', split: splitterFor(regex), addPrefixSpace: false }
+    return { kind: 'byteLevel', pattern: checkPattern(regex), addPrefixSpace: false }
   }
   const { replacement } = first ?? {}
   if (

@@ -1,20 +1,28 @@
 import type { BpeModel } from './bpe-model.ts'
-import { createByteLevelEncoder } from './byte-level.ts'
-import { createCharacterEncoder } from './character-level.ts'
+import { type ByteLevelTables, byteLevelTables, createByteLevelEncoder } from './byte-level.ts'
+import { type CharacterTables, characterTables, createCharacterEncoder } from './character-level.ts'
 import type { EncodingBuffers, PieceEncoder } from './encoding-buffers.ts'
 import type { UnitReplacement } from './normalizer.ts'
 import type { PreTokenizer } from './pre-tokenizer.ts'
+import { splitterFor } from './split-pattern.ts'
+import { createUnigramEncoder, type UnigramTables } from './unigram.ts'
 
 /** Appends the ids of a section of text (what lies between added tokens) to the buffers' ids. */
 export type SectionEncoder = (section: { readonly text: string; readonly isStart: boolean }) => void
 
-/** Makes the encoder that fits the model and how its text is cut. */
-export function createPieceEncoder(
-  model: BpeModel,
-  { kind }: PreTokenizer,
-): (buffers: EncodingBuffers) => PieceEncoder {
-  return buffers =>
-    kind === 'byteLevel' ? createByteLevelEncoder(model, buffers) : createCharacterEncoder(model, buffers)
+/** What an encoder of pieces looks up. Plain data that can be handed to threads. */
+export type PieceTables = ByteLevelTables | CharacterTables | UnigramTables
+
+/** Tables that fit a BPE model and how its text is cut. */
+export function bpeTables(model: BpeModel, { kind }: PreTokenizer): PieceTables {
+  return kind === 'byteLevel' ? byteLevelTables(model) : characterTables(model)
+}
+
+export function createPieceEncoder(tables: PieceTables, buffers: EncodingBuffers): PieceEncoder {
+  if (tables.kind === 'unigram') return createUnigramEncoder(tables, buffers)
+  return tables.kind === 'characters'
+    ? createCharacterEncoder(tables, buffers)
+    : createByteLevelEncoder(tables, buffers)
 }
 
 /** Copies each section once into UTF-16 code units, cuts it into pieces and encodes those. */
@@ -36,7 +44,8 @@ export function createSectionEncoder(
     case 'none':
       return ({ text }) => encodePiece(0, loadNormalized(text))
     case 'byteLevel': {
-      const { split, addPrefixSpace } = preTokenizer
+      const { addPrefixSpace } = preTokenizer
+      const split = preTokenizer.pattern === undefined ? undefined : splitterFor(preTokenizer.pattern)
       return ({ text }) => {
         const end = loadNormalized(addPrefixSpace && !text.startsWith(' ') ? ` ${text}` : text)
         if (!split) return encodePiece(0, end)

@@ -1,12 +1,29 @@
 import { createSectioner } from './added-tokens.ts'
 import { type Charsmap, readCharsmap } from './charsmap.ts'
 import { type Normalizer, readNormalizer } from './normalizer.ts'
-import type { SentencePieceModel } from './sentencepiece-model.ts'
+import type { NormalizerSpec, SentencePieceModel } from './sentencepiece-model.ts'
 
 const mark = '▁'
 
+/** What sentencepiece's normalizer is made of. Plain data. */
+export interface SentencePieceNormalizerSpec {
+  readonly kind: 'sentencepiece'
+  readonly file: string
+  readonly rules: NormalizerSpec
+  /** What a user defined, which is left as it is. */
+  readonly symbols: readonly string[]
+}
+
+/** @throws FormatError for rules that do not fit together. */
+export function sentencePieceNormalizerSpec(model: SentencePieceModel): SentencePieceNormalizerSpec {
+  const { file, pieces, normalizer: rules } = model
+  const symbols = pieces.flatMap(({ text, kind }) => (kind === 'userDefined' ? [text] : []))
+  readCharsmap(rules.charsmap, file)
+  return { kind: 'sentencepiece', file, rules, symbols }
+}
+
 /** What sentencepiece does to text before it looks for pieces. Source: normalizer.cc, `Normalizer::Normalize`. */
-export function sentencePieceNormalizer({ file, pieces, normalizer: spec }: SentencePieceModel): Normalizer {
+export function sentencePieceNormalizer({ file, rules: spec, symbols }: SentencePieceNormalizerSpec): Normalizer {
   const charsmap = readCharsmap(spec.charsmap, file)
   const space = spec.escapeWhitespaces ? mark : ' '
   if (!charsmap && !spec.removeExtraWhitespaces) {
@@ -18,11 +35,9 @@ export function sentencePieceNormalizer({ file, pieces, normalizer: spec }: Sent
       ],
     })
   }
-  // Symbols that a user defined are left as they are.
-  const symbols = pieces.flatMap(({ text, kind }, id) =>
-    kind === 'userDefined' ? [{ pattern: text, token: { ...plain, content: text, id } }] : [],
+  const sections = createSectioner(
+    symbols.map((text, id) => ({ pattern: text, token: { ...plain, content: text, id } })),
   )
-  const sections = createSectioner(symbols)
   const apply = (text: string) => {
     let done = ''
     let isAfterSpace = spec.removeExtraWhitespaces
@@ -32,7 +47,7 @@ export function sentencePieceNormalizer({ file, pieces, normalizer: spec }: Sent
       if (kept !== '') isAfterSpace = spec.removeExtraWhitespaces && kept.endsWith(' ')
     }
     for (const section of sections(text)) {
-      if (section.id !== undefined) add(pieces[section.id]?.text as string)
+      if (section.id !== undefined) add(symbols[section.id] as string)
       else for (const part of charsmap ? replaceAll(section.text, charsmap) : partsOf(section.text)) add(part)
     }
     if (text === '' || (spec.removeExtraWhitespaces && done === '')) return ''

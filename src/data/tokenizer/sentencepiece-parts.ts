@@ -1,14 +1,13 @@
 import type { AddedToken } from './added-tokens.ts'
 import { assignIds } from './added-vocabulary.ts'
-import { createCharacterEncoder } from './character-level.ts'
-import { readDecoder } from './decoder.ts'
-import { readNormalizer } from './normalizer.ts'
+import { characterTables } from './character-level.ts'
+import { normalizerSpec } from './normalizer-spec.ts'
 import { sentencePieceBpe } from './sentencepiece-bpe.ts'
 import type { SentencePieceModel } from './sentencepiece-model.ts'
-import { sentencePieceNormalizer } from './sentencepiece-normalizer.ts'
+import { sentencePieceNormalizerSpec } from './sentencepiece-normalizer.ts'
 import type { TokenizerConfig } from './tokenizer-config.ts'
 import type { TokenizerParts } from './tokenizer-parts.ts'
-import { createUnigramEncoder } from './unigram.ts'
+import { unigramTables } from './unigram.ts'
 
 /**
  * A tokenizer of a SentencePiece model. `idOf` says under which id a piece comes out. With `config`, the model's
@@ -40,13 +39,12 @@ export function sentencePieceParts(
     // BPE keeps what a user defined out of all merges; Unigram only scores it high.
     symbols: bpe ? tokensOf('userDefined') : [],
     isSlow: false,
-    normalizer: isFirstOnly ? readNormalizer(null) : sentencePieceNormalizer(model),
+    normalizer: isFirstOnly ? normalizerSpec(null) : sentencePieceNormalizerSpec(model),
     preTokenizer: isFirstOnly
       ? { kind: 'metaspace', replacement: '▁'.charCodeAt(0), prepend: 'first', split: false }
       : { kind: 'none' },
-    createEncoder: buffers =>
-      bpe ? createCharacterEncoder(bpe, buffers) : createUnigramEncoder(model, { idOf, buffers }),
-    decoder: readDecoder({
+    tables: () => (bpe ? characterTables(bpe) : unigramTables(model, idOf)),
+    decoder: {
       type: 'Sequence',
       decoders: [
         { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
@@ -54,7 +52,7 @@ export function sentencePieceParts(
         { type: 'Fuse' },
         ...(spec.addDummyPrefix ? [{ type: 'Strip', content: ' ', start: 1, stop: 0 }] : []),
       ],
-    }),
+    },
     template: { before: [], after: [] },
   }
 }

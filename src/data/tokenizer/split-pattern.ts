@@ -18,15 +18,30 @@ export function gpt4Pattern(maxDigits: 1 | 3): string {
 /** The pattern of the `ByteLevel` pre-tokenizer when it says `use_regex`. */
 export const byteLevelPattern = gpt2
 
-/**
- * A hand-written machine for a known split pattern. The pattern is compared letter by letter: a pattern that is not
- * known exactly is refused, because a nearly right split would silently change every id.
- */
+const splitters: Readonly<Record<string, () => Splitter>> = {
+  [gpt2]: gpt2Splitter,
+  [gpt4Pattern(1)]: () => gpt4Splitter(1),
+  [gpt4Pattern(3)]: () => gpt4Splitter(3),
+}
+
+/** A hand-written machine for a known split pattern. @throws UnsupportedError for another. */
 export function splitterFor(pattern: string): Splitter {
-  if (pattern === gpt2) return gpt2Splitter()
-  if (pattern === gpt4Pattern(1)) return gpt4Splitter(1)
-  if (pattern === gpt4Pattern(3)) return gpt4Splitter(3)
-  throw new UnsupportedError(
+  const create = splitters[checkPattern(pattern)]
+  if (create) return create()
+  throw unknownPattern(pattern)
+}
+
+/**
+ * The pattern, if there is a splitter for it. It is compared letter by letter: a pattern that is not known exactly is
+ * refused, because a nearly right split would silently change every id.
+ */
+export function checkPattern(pattern: string): string {
+  if (Object.hasOwn(splitters, pattern)) return pattern
+  throw unknownPattern(pattern)
+}
+
+function unknownPattern(pattern: string): UnsupportedError {
+  return new UnsupportedError(
     `tokenizer.json splits text with the pattern ${pattern}, which this version does not know.`,
     { hint: 'Known are the patterns of GPT-2, of Llama 3 and GLM-4, and of Qwen.' },
   )

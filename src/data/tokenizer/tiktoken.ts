@@ -1,11 +1,9 @@
 import { FormatError } from '../../errors.ts'
 import { type BpeModel, limits } from './bpe-model.ts'
 import { byteCharacters } from './byte-alphabet.ts'
-import { readDecoder } from './decoder.ts'
 import { impliedMerges } from './implied-merges.ts'
-import { readNormalizer } from './normalizer.ts'
-import { createPieceEncoder } from './section-encoder.ts'
-import { splitterFor } from './split-pattern.ts'
+import { normalizerSpec } from './normalizer-spec.ts'
+import { bpeTables } from './section-encoder.ts'
 import type { TokenizerParts } from './tokenizer-parts.ts'
 
 /** True for the text of a tiktoken file: a token in base64 and its rank, on each line. */
@@ -61,14 +59,14 @@ export function tiktokenParts(
   model: BpeModel,
   { pattern, isNfc }: { pattern: string; isNfc: boolean },
 ): Omit<TokenizerParts, 'tokens' | 'hidden' | 'isSlow'> {
-  const preTokenizer = { kind: 'byteLevel', split: splitterFor(pattern), addPrefixSpace: false } as const
+  const preTokenizer = { kind: 'byteLevel', pattern, addPrefixSpace: false } as const
   return {
     file: model.file,
     vocab: model.vocab,
-    normalizer: readNormalizer(isNfc ? { type: 'NFC' } : null),
+    normalizer: normalizerSpec(isNfc ? { type: 'NFC' } : null),
     preTokenizer,
-    createEncoder: createPieceEncoder(model, preTokenizer),
-    decoder: readDecoder({ type: 'ByteLevel' }),
+    tables: () => bpeTables(model, preTokenizer),
+    decoder: { type: 'ByteLevel' },
     template: { before: [], after: [] },
   }
 }

@@ -1,44 +1,60 @@
-/** Tokens by the text they stand for, found from code units without making a string. */
+import { sharedInts, sharedUnits } from './shared-arrays.ts'
+
+/** Tokens by the text they stand for. Plain numbers, which threads share. */
 export interface TokenTable {
-  /** Id of the token whose text is the units from `start` to `end`, or -1. */
-  find(units: Uint16Array, start: number, end: number): number
+  /** An entry's number plus one; 0 is an empty slot. */
+  readonly slots: Int32Array
+  /** Where each entry's text starts in the pool; one more at the end. */
+  readonly starts: Int32Array
+  readonly ids: Int32Array
+  readonly pool: Uint16Array
+  /** Length of the longest text in code units. */
+  readonly longest: number
 }
 
-/** Open addressing over a pool of code units; a slot is an entry's number plus one, so that 0 is empty. */
-export function createTokenTable(tokens: Iterable<readonly [text: string, id: number]>): TokenTable {
-  const entries = [...tokens]
-  const capacity = 1 << Math.max(4, Math.ceil(Math.log2(entries.length * 2 + 1)))
-  const slots = new Int32Array(capacity)
-  const starts = new Int32Array(entries.length + 1)
-  const ids = Int32Array.from(entries, ([, id]) => id)
-  const pool = new Uint16Array(entries.reduce((sum, [text]) => sum + text.length, 0))
+/** Id of the token whose text is the units from `start` to `end`, or -1; no string is made. */
+export type TokenFinder = (units: Uint16Array, start: number, end: number) => number
+
+/** Open addressing over a pool of code units; of equal texts the first is found. */
+export function createTokenTable(texts: readonly string[], tokenIds: ArrayLike<number>): TokenTable {
+  const capacity = 1 << Math.max(4, Math.ceil(Math.log2(texts.length * 2 + 1)))
+  const slots = sharedInts(capacity)
+  const starts = sharedInts(texts.length + 1)
+  const ids = sharedInts(texts.length)
+  ids.set(tokenIds)
   let longest = 0
-  entries.forEach(([text], entry) => {
-    const start = starts[entry] as number
-    for (let i = 0; i < text.length; i++) pool[start + i] = text.charCodeAt(i)
-    starts[entry + 1] = start + text.length
-    longest = Math.max(longest, text.length)
-    let slot = hashUnits(pool, start, start + text.length) & (capacity - 1)
+  for (let entry = 0; entry < texts.length; entry++) {
+    const { length } = texts[entry] as string
+    starts[entry + 1] = (starts[entry] as number) + length
+    if (length > longest) longest = length
+  }
+  const pool = sharedUnits(starts[texts.length] as number)
+  Buffer.from(pool.buffer).write(texts.join(''), 'utf16le')
+  for (let entry = 0; entry < texts.length; entry++) {
+    let slot = hashUnits(pool, starts[entry] as number, starts[entry + 1] as number) & (capacity - 1)
     while (slots[slot] !== 0) slot = (slot + 1) & (capacity - 1)
     slots[slot] = entry + 1
-  })
-  return {
-    find(units, start, end) {
-      const length = end - start
-      if (length > longest) return -1
-      let slot = hashUnits(units, start, end) & (capacity - 1)
-      for (;;) {
-        const entry = (slots[slot] as number) - 1
-        if (entry < 0) return -1
-        const key = starts[entry] as number
-        if ((starts[entry + 1] as number) - key === length) {
-          let i = 0
-          while (i < length && pool[key + i] === units[start + i]) i++
-          if (i === length) return ids[entry] as number
-        }
-        slot = (slot + 1) & (capacity - 1)
+  }
+  return { slots, starts, ids, pool, longest }
+}
+
+export function createTokenFinder({ slots, starts, ids, pool, longest }: TokenTable): TokenFinder {
+  const mask = slots.length - 1
+  return (units, start, end) => {
+    const length = end - start
+    if (length > longest) return -1
+    let slot = hashUnits(units, start, end) & mask
+    for (;;) {
+      const entry = (slots[slot] as number) - 1
+      if (entry < 0) return -1
+      const key = starts[entry] as number
+      if ((starts[entry + 1] as number) - key === length) {
+        let i = 0
+        while (i < length && pool[key + i] === units[start + i]) i++
+        if (i === length) return ids[entry] as number
       }
-    },
+      slot = (slot + 1) & mask
+    }
   }
 }
 

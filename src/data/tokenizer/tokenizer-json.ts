@@ -3,11 +3,10 @@ import { FormatError, UnsupportedError } from '../../errors.ts'
 import type { AddedToken } from './added-tokens.ts'
 import { assignIds, readAddedTokens } from './added-vocabulary.ts'
 import { type BpeModel, readMerges, readVocabulary } from './bpe-model.ts'
-import { readDecoder } from './decoder.ts'
-import { readNormalizer } from './normalizer.ts'
+import { normalizerSpec } from './normalizer-spec.ts'
 import { readPostProcessor } from './post-processor.ts'
 import { readPreTokenizer } from './pre-tokenizer.ts'
-import { createPieceEncoder } from './section-encoder.ts'
+import { bpeTables } from './section-encoder.ts'
 import { readJsonObject, type TokenizerConfig } from './tokenizer-config.ts'
 import type { TokenizerParts } from './tokenizer-parts.ts'
 
@@ -25,10 +24,10 @@ export async function readTokenizerJson(folder: string, config: TokenizerConfig)
     tokens,
     hidden: [],
     isSlow: false,
-    normalizer: readNormalizer(json.normalizer),
+    normalizer: normalizerSpec(json.normalizer),
     preTokenizer,
-    createEncoder: createPieceEncoder(model, preTokenizer),
-    decoder: readDecoder(json.decoder),
+    tables: () => bpeTables(model, preTokenizer),
+    decoder: json.decoder,
     template: readPostProcessor(json.post_processor, file),
   }
 }

@@ -1,9 +1,8 @@
 import type { AddedToken } from './added-tokens.ts'
-import type { Decoder } from './decoder.ts'
-import type { EncodingBuffers, PieceEncoder } from './encoding-buffers.ts'
-import type { Normalizer } from './normalizer.ts'
+import type { NormalizerSpec } from './normalizer-spec.ts'
 import type { Template } from './post-processor.ts'
 import type { PreTokenizer } from './pre-tokenizer.ts'
+import type { PieceTables } from './section-encoder.ts'
 
 /** What a tokenizer is made of, whichever file says it. */
 export interface TokenizerParts {
@@ -18,10 +17,12 @@ export interface TokenizerParts {
   readonly hidden: readonly AddedToken[]
   /** Whether text is cut at `tokens` as by a tokenizer written in Python: all of them in the text as it came. */
   readonly isSlow: boolean
-  readonly normalizer: Normalizer
+  readonly normalizer: NormalizerSpec
   readonly preTokenizer: PreTokenizer
-  readonly createEncoder: (buffers: EncodingBuffers) => PieceEncoder
-  readonly decoder: Decoder
+  /** Made when they are asked for: it takes a while. */
+  readonly tables: () => PieceTables
+  /** As `tokenizer.json` has one. */
+  readonly decoder: unknown
   /** Ids around a text, where the tokenizer's class does not say. */
   readonly template: Template
 }

@@ -1,20 +1,23 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { toUSVString } from 'node:util'
-import { FormatError, UnsupportedError } from '../../errors.ts'
+import { UnsupportedError } from '../../errors.ts'
 import { createSectioner } from './added-tokens.ts'
+import { readDecoder } from './decoder.ts'
 import { createBuffers, reserveIds } from './encoding-buffers.ts'
 import { type FallbackEncoder, loadFallbackEncoder } from './fallback-encoder.ts'
+import { createNormalizer } from './normalizer-spec.ts'
 import type { Template } from './post-processor.ts'
-import { createSectionEncoder } from './section-encoder.ts'
+import { createPieceEncoder, createSectionEncoder } from './section-encoder.ts'
 import { createSlowSectioner } from './slow-sections.ts'
+import { textOf } from './token-texts.ts'
 import { readTokenizerConfig, type TokenizerConfig } from './tokenizer-config.ts'
 import { readTokenizerFiles } from './tokenizer-files.ts'
-import type { TokenizerParts } from './tokenizer-parts.ts'
+import { createImage, readTemplate, specialIds, type TokenizerFacts, type TokenizerImage } from './tokenizer-image.ts'
 import { vendorClasses } from './vendor-class.ts'
 
 /** Text to ids, as the tokenizer that `AutoTokenizer` makes of the same files gives them. */
-export interface Tokenizer {
+export interface Tokenizer extends TokenizerFacts {
   /**
    * Ids of `text`, freshly allocated. `addSpecialTokens` (default true) puts bos and eos where the tokenizer's template
    * has them. Tokens that were added to the vocabulary are found in the text either way. A lone surrogate is U+FFFD.
@@ -22,14 +25,6 @@ export interface Tokenizer {
   encode(text: string, options?: { readonly addSpecialTokens?: boolean }): Int32Array
   /** Text of the ids. For messages and tests. */
   decode(ids: Iterable<number>): string
-  /** Number of tokens, added ones included: `len(tokenizer)`. */
-  readonly vocabSize: number
-  /** What was taken otherwise than the files say, or read from another file than the class reads, in words. */
-  readonly adjustments: readonly string[]
-  /** Absent when no file names such a token. */
-  readonly bosId?: number
-  readonly eosId?: number
-  readonly padId?: number
 }
 
 /**
@@ -43,8 +38,7 @@ export interface Tokenizer {
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   const config = await readTokenizerConfig(folder)
   try {
-    const { parts, adjustments } = await readTokenizerFiles(folder, config)
-    return createTokenizer(parts, { ...config, adjustments: [...config.adjustments, ...adjustments] })
+    return createTokenizer(await loadTokenizerImage(folder))
   } catch (error) {
     // What a class of its own does to text, and special tokens that are not to be found, the package does not do.
     const isPlain = !vendorClasses[config.className ?? ''] && !config.splitSpecialTokens
@@ -53,9 +47,19 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   }
 }
 
+/**
+ * Reads the files for `createTokenizer`, in this thread or in others that are handed it.
+ * @throws UnsupportedError also where `loadTokenizer` would turn to the package `tokenizers`.
+ */
+export async function loadTokenizerImage(folder: string): Promise<TokenizerImage> {
+  const config = await readTokenizerConfig(folder)
+  const { parts, adjustments } = await readTokenizerFiles(folder, config)
+  return createImage(parts, { ...config, adjustments: [...config.adjustments, ...adjustments] })
+}
+
 function createFallbackTokenizer(encoder: FallbackEncoder, config: TokenizerConfig): Tokenizer {
   const { file, encode, decode, idOf, vocabSize, adjustment } = encoder
-  const own = config.template && readTemplate({ file, template: noTemplate }, { config, idOf })
+  const own = config.template && readTemplate({ file, template: nothing }, { config, idOf })
   return {
     encode(text, { addSpecialTokens = true } = {}) {
       const ids = encode(toUSVString(text), addSpecialTokens && !own)
@@ -68,87 +72,61 @@ function createFallbackTokenizer(encoder: FallbackEncoder, config: TokenizerConf
   }
 }
 
-function createTokenizer(parts: TokenizerParts, config: TokenizerConfig): Tokenizer {
-  const { vocab, tokens, hidden, normalizer, preTokenizer } = parts
-  const idByContent = new Map([...vocab, ...[...hidden, ...tokens].map(({ content, id }) => [content, id] as const)])
-  const idOf = (content: string | undefined) => (content === undefined ? undefined : idByContent.get(content))
-  const template = readTemplate(parts, { config, idOf })
-  const split = tokens.filter(token => !(config.splitSpecialTokens && token.special))
-  const normalized = parts.isSlow ? [] : split.filter(token => token.normalized)
-  const raw = parts.isSlow ? split : split.filter(token => !token.normalized)
-  const symbols = parts.symbols ?? []
-  const rawSections = parts.isSlow
-    ? createSlowSectioner(raw)
-    : createSectioner(raw.map(token => ({ pattern: token.content, token })))
+/** A tokenizer of these tables, with caches of its own: about 20 MB. */
+export function createTokenizer(image: TokenizerImage): Tokenizer {
+  const { template } = image
+  let text: TextEncoder | undefined
+  const encoder = () => {
+    text ??= createTextEncoder(image)
+    return text
+  }
+  const decode = readDecoder(image.decoder)
+  return {
+    ...image.facts,
+    encode(text, { addSpecialTokens = true } = {}) {
+      return encoder()(text, addSpecialTokens ? template : nothing)
+    },
+    decode: ids => decode(Array.from(ids, id => textOf(image.texts, id))),
+  }
+}
+
+const nothing: Template = { before: [], after: [] }
+
+type TextEncoder = (text: string, around: Template) => Int32Array
+
+function createTextEncoder(image: TokenizerImage): TextEncoder {
+  const { rawTokens, normalizedTokens, symbols, isSlow, preTokenizer } = image
+  const normalizer = createNormalizer(image.normalizer)
+  const rawSections = isSlow
+    ? createSlowSectioner(rawTokens)
+    : createSectioner(rawTokens.map(token => ({ pattern: token.content, token })))
   const normalizedSections = createSectioner([
-    ...normalized.map(token => ({ pattern: normalizer.apply(token.content), token })),
+    ...normalizedTokens.map(token => ({ pattern: normalizer.apply(token.content), token })),
     ...symbols.map(token => ({ pattern: token.content, token })),
   ])
-  const normalize = normalized.length + symbols.length > 0 ? normalizer.apply : normalizer.applyEarly
+  const normalize = normalizedTokens.length + symbols.length > 0 ? normalizer.apply : normalizer.applyEarly
 
   const buffers = createBuffers()
-  const encodePiece = parts.createEncoder(buffers)
+  const encodePiece = createPieceEncoder(image.tables, buffers)
   const encodeSection = createSectionEncoder({ encodePiece, preTokenizer, replace: normalizer.lastUnits }, buffers)
   const push = (ids: readonly number[]) => {
     reserveIds(buffers, ids.length)
     for (const id of ids) buffers.ids[buffers.length++] = id
   }
-  const contents = new Map([...idByContent].map(([content, id]) => [id, content] as const))
-
-  return {
-    encode(text, { addSpecialTokens = true } = {}) {
-      buffers.length = 0
-      if (addSpecialTokens) push(template.before)
-      for (const section of rawSections(toUSVString(text))) {
-        if (section.id !== undefined) {
-          push([section.id])
-          continue
-        }
-        for (const inner of normalizedSections(normalize(section.text))) {
-          if (inner.id !== undefined) push([inner.id])
-          else encodeSection({ text: inner.text, isStart: section.start === 0 && inner.start === 0 })
-        }
+  return (text, { before, after }) => {
+    buffers.length = 0
+    push(before)
+    for (const section of rawSections(toUSVString(text))) {
+      if (section.id !== undefined) {
+        push([section.id])
+        continue
       }
-      if (addSpecialTokens) push(template.after)
-      return buffers.ids.slice(0, buffers.length)
-    },
-    decode: ids => parts.decoder(Array.from(ids, id => contents.get(id) ?? '')),
-    vocabSize: contents.size,
-    adjustments: config.adjustments,
-    ...specialIds(config, idOf),
-  }
-}
-
-type FindId = (content: string | undefined) => number | undefined
-
-function specialIds({ special }: TokenizerConfig, idOf: FindId): Pick<Tokenizer, 'bosId' | 'eosId' | 'padId'> {
-  const [bosId, eosId, padId] = [special.bos_token, special.eos_token, special.pad_token].map(idOf)
-  return {
-    ...(bosId === undefined ? {} : { bosId }),
-    ...(eosId === undefined ? {} : { eosId }),
-    ...(padId === undefined ? {} : { padId }),
-  }
-}
-
-const noTemplate: Template = { before: [], after: [] }
-
-/** Source: transformers 4.43, tokenization_llama_fast.py, `update_post_processor`; the code of the vendors' classes. */
-function readTemplate(
-  { file, template }: Pick<TokenizerParts, 'file' | 'template'>,
-  { config, idOf }: { config: TokenizerConfig; idOf: FindId },
-): Template {
-  const { special, template: flags, className = '' } = config
-  const find = (content: string | undefined, what: string) => {
-    const id = idOf(content)
-    if (id !== undefined) return id
-    throw new FormatError({ file, expected: `${what}, which the tokenizer's class adds to every text`, found: 'none' })
-  }
-  if (flags) {
-    return {
-      before: flags.bos ? [find(special.bos_token, 'a bos_token')] : [],
-      after: flags.eos ? [find(special.eos_token, 'a eos_token')] : [],
+      for (const inner of normalizedSections(normalize(section.text))) {
+        if (inner.id !== undefined) push([inner.id])
+        else encodeSection({ text: inner.text, isStart: section.start === 0 && inner.start === 0 })
+      }
     }
+    push(after)
+    return buffers.ids.slice(0, buffers.length)
   }
-  const vendor = vendorClasses[className]
-  return vendor ? { before: vendor.prefix.map(token => find(token, `a token ${token}`)), after: [] } : template
 }

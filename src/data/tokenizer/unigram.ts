@@ -4,16 +4,49 @@ import type { SentencePieceModel } from './sentencepiece-model.ts'
 /** Added to the lowest score for a character without a piece. Source: sentencepiece, unigram_model.cc, `kUnkPenalty`. */
 const unkPenalty = 10
 
+/** A sum beyond this, either way, is taken off all sums that count, lest long texts outgrow 32-bit floats. */
+const farSum = 100_000
+
+/** What the encoder needs of a SentencePiece model. Plain data. */
+export interface UnigramTables extends Pick<SentencePieceModel, 'pieces' | 'unkId'> {
+  readonly kind: 'unigram'
+  /** Under which id each piece comes out. */
+  readonly ids: Int32Array
+  /** Ids of the bytes that a character without a piece becomes; absent: it stays unknown. */
+  readonly byteIds?: readonly number[] | undefined
+}
+
+/** `idOf` says under which id a piece comes out. */
+export function unigramTables(
+  { pieces, unkId, byteFallback }: SentencePieceModel,
+  idOf: (text: string, id: number) => number,
+): UnigramTables {
+  const byteIdOf = (_: unknown, byte: number) => {
+    const text = `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`
+    return idOf(
+      text,
+      pieces.findIndex(piece => piece.text === text),
+    )
+  }
+  const ids = Int32Array.from(pieces, ({ text }, id) => idOf(text, id))
+  return {
+    kind: 'unigram',
+    pieces,
+    unkId,
+    ids,
+    byteIds: byteFallback ? Array.from({ length: 256 }, byteIdOf) : undefined,
+  }
+}
+
 /**
  * The pieces whose scores add up highest, found as sentencepiece finds them: in one pass over the text, sums kept as
- * 32-bit floats, of equal ones the earlier. `idOf` says under which id a piece comes out.
- * Source: sentencepiece, unigram_model.cc, `Model::EncodeOptimized`.
+ * 32-bit floats, of equal ones the earlier.
+ * Source: sentencepiece 0.2.2, `Model::EncodeOptimized`; `farSum` was measured with models made for that.
  */
 export function createUnigramEncoder(
-  model: SentencePieceModel,
-  { idOf, buffers }: { idOf: (text: string, id: number) => number; buffers: EncodingBuffers },
+  { pieces, unkId, byteIds, ids }: UnigramTables,
+  buffers: EncodingBuffers,
 ): PieceEncoder {
-  const { pieces, unkId, byteFallback } = model
   const usable = pieces.flatMap(({ text, kind }, id) =>
     kind === 'normal' || kind === 'userDefined' ? [{ text, id }] : [],
   )
@@ -24,16 +57,6 @@ export function createUnigramEncoder(
   const scores = Float64Array.from(pieces, ({ text, score, kind }) =>
     kind === 'userDefined' ? Math.fround(Buffer.byteLength(text) * highest) - 0.1 : score,
   )
-  const ids = Int32Array.from(pieces, ({ text }, id) => idOf(text, id))
-  const byteIds = Array.from({ length: 256 }, (_, byte) => {
-    const text = `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`
-    return byteFallback
-      ? idOf(
-          text,
-          pieces.findIndex(piece => piece.text === text),
-        )
-      : -1
-  })
   let sums = new Float32Array(0)
   let starts = new Int32Array(0)
   let best = new Int32Array(0)
@@ -48,9 +71,10 @@ export function createUnigramEncoder(
     }
     starts.fill(-1, 0, length + 1)
     sums[0] = 0
+    let reach = 0
     const offer = (to: number, { from, id, sum }: { from: number; id: number; sum: number }) => {
-      // What is compared is not rounded yet; what is kept is.
       if ((starts[to] as number) >= 0 && sum <= (sums[to] as number)) return
+      reach = Math.max(reach, to)
       sums[to] = sum
       starts[to] = from
       best[to] = id
@@ -58,7 +82,11 @@ export function createUnigramEncoder(
     for (let from = 0; from < length; ) {
       const unit = units[start + from] as number
       const width = unit >= 0xd800 && unit < 0xdc00 ? 2 : 1
-      const here = sums[from] as number
+      let here = sums[from] as number
+      if (Math.abs(here) > farSum) {
+        for (let to = from + 1; to <= reach; to++) sums[to] = (sums[to] as number) - here
+        here = 0
+      }
       let hasSingle = false
       let node = 0
       for (let to = from; to < length; ) {
@@ -67,7 +95,7 @@ export function createUnigramEncoder(
         to++
         const id = trie.pieceAt(node)
         if (id < 0) continue
-        offer(to, { from, id, sum: (scores[id] as number) + here })
+        offer(to, { from, id, sum: Math.fround((scores[id] as number) + here) })
         if (to - from === width) hasSingle = true
       }
       if (!hasSingle) offer(from + width, { from, id: unkId, sum: Math.fround(unkScore + here) })
@@ -82,7 +110,7 @@ export function createUnigramEncoder(
     for (const to of ends.reverse()) {
       const id = best[to] as number
       const isUnknown = id === unkId
-      if (isUnknown && byteFallback) {
+      if (isUnknown && byteIds) {
         const from = start + (starts[to] as number)
         const unit = units[from] as number
         const codePoint = unit >= 0xd800 && unit < 0xdc00 ? pairAt(units, from) : unit
