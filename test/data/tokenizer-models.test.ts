@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { isFlowError } from '../../src/errors.ts'
 import { loadFrom } from './oracle.ts'
+import { sentencePieceFile } from './sentencepiece-file.ts'
 
 const golden = (name: string) => readFileSync(new URL(`./golden/sentencepiece/${name}`, import.meta.url))
 const json = (name: string) => JSON.parse(golden(name).toString('utf8'))
@@ -30,6 +31,29 @@ describe('a tokenizer.model gives the ids of sentencepiece', () => {
     texts.forEach((text, i) => {
       expect([...tokenizer.encode(text)], JSON.stringify(text)).toEqual(ids[name]?.[i])
     })
+  })
+
+  // Expected by sentencepiece 0.2.2: it takes sums beyond 100,000 off those that go on, 70,000 it leaves.
+  test.each([
+    ['with the rounding of 32-bit sums', { a: -70_000, b: -1e-4, bc: -0.5e-4, c: 2e-4 }, 'abc', [1, 3]],
+    ['far into a text', { a: -70_000, b: -1e-4, bc: -0.5e-4, c: 2e-4 }, 'aabc', [1, 1, 2, 4]],
+    ['at sums far above zero', { a: 150_000, b: -1e-4, bc: -0.5e-4, c: 2e-4 }, 'abc', [1, 2, 4]],
+    ['with a longer piece across such a place', { a: -150_000, b: -0.25, ab: -150_001 }, 'ab', [1, 2]],
+    ['with a better one across it', { a: -150_000, b: -0.25, ab: -149_999 }, 'ab', [3]],
+  ])('Unigram %s', async (_, scores, text, expected) => {
+    const pieces = Object.entries(scores).map(([text, score]) => ({ text, score }))
+    const model = sentencePieceFile([{ text: '<unk>', type: 2 }, ...pieces], { type: 'unigram' })
+    const tokenizer = await loadFrom({ 'tokenizer.model': model, 'tokenizer_config.json': bare })
+    expect([...tokenizer.encode(text)]).toEqual(expected)
+  })
+
+  test('BPE with more pieces than a call has arguments', async () => {
+    const pieces = Array.from({ length: 200_000 }, (_, i) => ({ text: `${i}.`, score: -i }))
+    const files = {
+      'tokenizer.model': sentencePieceFile([{ text: '<unk>', type: 2 }, { text: '1' }, ...pieces], { type: 'bpe' }),
+      'tokenizer_config.json': bare,
+    }
+    expect([...(await loadFrom(files)).encode('1.')]).toEqual([3])
   })
 
   test('decoding gives the text back', async () => {
