@@ -135,7 +135,13 @@ async function* readBatch(
     const start = first
     first += count
     const bytesRead = Math.floor(message.bodyStart + message.bodyLength * (first / batch.rows))
-    yield { file, records, ...bad.take(), bytesRead, locate: index => ({ place: `record batch ${group}, row ${start + index}` }) }
+    yield {
+      file,
+      records,
+      ...bad.take(),
+      bytesRead,
+      locate: index => ({ place: `record batch ${group}, row ${start + index}` }),
+    }
   }
 }
 

@@ -1,47 +1,131 @@
-import type { AsyncBuffer, ColumnMetaData } from 'hyparquet'
+import { isUtf8 } from 'node:buffer'
+import type { AsyncBuffer, ColumnMetaData, Compressors, PageHeader, ParquetParsers, SchemaTree } from 'hyparquet'
 
-/** What the pages of one column of a row group may hold together, decompressed. */
-const limits = { bytes: 1 << 30, values: 1 << 26 }
+/** The rows of one column chunk, page by page. */
+export interface PageReader {
+  /** Path of the column, from the top. */
+  readonly path: readonly string[]
+  /** The rows of the next page, or pages where a row goes on; undefined when there are no more. */
+  next(): Promise<readonly unknown[] | undefined>
+  /** Bytes of its pages, decompressed, that are held. */
+  heldBytes(): number
+}
+
+export interface ColumnSource {
+  readonly file: AsyncBuffer
+  readonly column: ColumnMetaData
+  /** From the root down to the column. */
+  readonly schemaPath: SchemaTree[]
+  readonly compressors: Compressors
+  /** Says what a page is about to take, which may be refused. */
+  hold(bytes: number, values: number): void
+}
 
 /**
- * Walks over the page headers of a column chunk and throws where one claims what cannot be: the library that decodes
- * the pages believes their counts and sizes, and a single changed byte would make it allocate without end.
+ * Reads a column chunk one page at a time. Every count and size of a page is checked before the library that decodes it
+ * sees it: it believes them, and a single changed byte would make it allocate without end.
  */
-export async function checkPages(file: AsyncBuffer, column: ColumnMetaData | undefined): Promise<void> {
-  if (!column) throw new RangeError('a column without a description')
-  const { parquetHeader } = await import('hyparquet/src/column.js')
-  const { data_page_offset, dictionary_page_offset, total_compressed_size, num_values } = column
-  const isFirst =
-    dictionary_page_offset !== undefined && dictionary_page_offset > 0n && dictionary_page_offset < data_page_offset
-  const start = Number(isFirst ? dictionary_page_offset : data_page_offset)
-  const length = Number(total_compressed_size)
-  if (num_values > limits.values) throw new RangeError(`a column of ${num_values} values`)
-  const reader = { view: new DataView(await file.slice(start, start + length)), offset: 0 }
-  let values = 0
-  let bytes = 0
-  // The last byte alone cannot be a page; the decoder stops there, too.
-  while (reader.offset < length - 1) {
-    const at = start + reader.offset
-    const header = parquetHeader(reader)
-    const count =
-      (header.data_page_header ?? header.data_page_header_v2 ?? header.dictionary_page_header)?.num_values ?? 0
-    const isData = header.dictionary_page_header === undefined
-    bytes += header.uncompressed_page_size
-    if (isData) values += count
-    const { repetition_levels_byte_length: repetitions = -1, definition_levels_byte_length: definitions = -1 } =
-      header.data_page_header_v2 ?? { repetition_levels_byte_length: 0, definition_levels_byte_length: 0 }
-    const isRight =
-      isSize(header.compressed_page_size, length - reader.offset) &&
-      isSize(header.uncompressed_page_size, limits.bytes) &&
-      isSize(bytes, limits.bytes) &&
-      isSize(repetitions, header.compressed_page_size) &&
-      isSize(definitions, header.compressed_page_size - repetitions) &&
-      isSize(count, limits.values) &&
-      isSize(values, Number(num_values))
-    if (!isRight)
-      throw new RangeError(`a page of ${count} values in ${header.compressed_page_size} bytes at byte ${at}`)
-    reader.offset += header.compressed_page_size
+export async function openPages({ file, column, schemaPath, compressors, hold }: ColumnSource): Promise<PageReader> {
+  const [{ parquetHeader, readPage }, { convert, DEFAULT_PARSERS }, { getMaxRepetitionLevel }] = await Promise.all([
+    import('hyparquet/src/column.js'),
+    import('hyparquet/src/convert.js'),
+    import('hyparquet/src/schema.js'),
+  ])
+  const { data_page_offset, dictionary_page_offset, total_compressed_size, codec, type } = column
+  const element = (schemaPath.at(-1) as SchemaTree).element
+  const decoder = {
+    ...{ pathInSchema: column.path_in_schema, type, element, schemaPath, codec, compressors },
+    parsers: { ...DEFAULT_PARSERS, stringFromBytes: textOrBytes } satisfies ParquetParsers,
   }
+  const isNested = getMaxRepetitionLevel(schemaPath) > 0
+  const hasDictionary =
+    dictionary_page_offset !== undefined && dictionary_page_offset > 0n && dictionary_page_offset < data_page_offset
+  const start = Number(hasDictionary ? dictionary_page_offset : data_page_offset)
+  const end = start + Number(total_compressed_size)
+  let valuesLeft = Number(column.num_values)
+  let at = start
+  let dictionary: ReturnType<typeof convert> | undefined
+  let dictionaryBytes = 0
+  let pageBytes = 0
+  // A row of lists may go on in the next page.
+  let open: unknown[] = []
+
+  async function readHeader(): Promise<{ header: PageHeader; length: number }> {
+    for (let length = Math.min(headerBytes, end - at); ; length = Math.min(8 * length, end - at)) {
+      const reader = { view: new DataView(await file.slice(at, at + length)), offset: 0 }
+      try {
+        return { header: parquetHeader(reader), length: reader.offset }
+      } catch (error) {
+        // Statistics of a page may be long texts.
+        if (!(error instanceof RangeError) || length === end - at) throw error
+      }
+    }
+  }
+
+  return {
+    path: column.path_in_schema,
+    heldBytes: () => dictionaryBytes + pageBytes,
+    async next() {
+      pageBytes = 0
+      // The last byte alone cannot be a page.
+      while (at < end - 1) {
+        const { header, length } = await readHeader()
+        const count = checkHeader(header, { at, left: end - at - length, values: valuesLeft })
+        const { uncompressed_page_size, compressed_page_size, dictionary_page_header } = header
+        hold(uncompressed_page_size, count)
+        const page = await file.slice(at + length, at + length + compressed_page_size)
+        const reader = { view: new DataView(page), offset: 0 }
+        at += length + compressed_page_size
+        if (dictionary_page_header) {
+          const { data } = readPage(reader, header, decoder, undefined, undefined, 0)
+          dictionary = data && convert(data, decoder)
+          dictionaryBytes = uncompressed_page_size
+          continue
+        }
+        valuesLeft -= count
+        if (count === 0) continue
+        pageBytes += uncompressed_page_size
+        const { data = [] } = readPage(reader, header, decoder, dictionary, isNested ? open : undefined, 0)
+        const rows = Array.isArray(data) ? data : Array.from<unknown>(data)
+        open = isNested ? rows.splice(-1) : []
+        if (rows.length > 0) return rows
+      }
+      const rows = open
+      open = []
+      return rows.length > 0 ? rows : undefined
+    },
+  }
+}
+
+/** Text; what is not UTF-8 stays bytes, so that only whoever wants text of it is disappointed. */
+function textOrBytes(bytes: Uint8Array | undefined): unknown {
+  if (!bytes) return bytes
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8')
+  return text.includes('\ufffd') && !isUtf8(bytes) ? bytes.slice() : text
+}
+
+/** Most headers are far shorter. */
+const headerBytes = 4096
+
+/** Values of a page that can be. @throws RangeError for one that cannot. */
+function checkHeader(
+  header: PageHeader,
+  { at, left, values }: { readonly at: number; readonly left: number; readonly values: number },
+): number {
+  const { compressed_page_size, uncompressed_page_size, data_page_header_v2, dictionary_page_header } = header
+  const kind = header.data_page_header ?? data_page_header_v2 ?? dictionary_page_header
+  if (!kind) throw new RangeError(`a page of type ${header.type} at byte ${at}`)
+  const { num_values } = kind
+  const { repetition_levels_byte_length: repetitions = -1, definition_levels_byte_length: definitions = -1 } =
+    data_page_header_v2 ?? { repetition_levels_byte_length: 0, definition_levels_byte_length: 0 }
+  const isRight =
+    isSize(compressed_page_size, left) &&
+    isSize(uncompressed_page_size, 2 ** 31) &&
+    isSize(repetitions, compressed_page_size) &&
+    isSize(definitions, compressed_page_size - repetitions) &&
+    isSize(num_values, dictionary_page_header ? uncompressed_page_size : values)
+  if (isRight) return num_values
+  throw new RangeError(`a page of ${num_values} values in ${compressed_page_size} bytes at byte ${at}`)
 }
 
 function isSize(value: number, limit: number): boolean {

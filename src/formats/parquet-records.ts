@@ -1,52 +1,168 @@
 import { type FileHandle, open } from 'node:fs/promises'
-import type { AsyncBuffer, Compressors, RowGroup } from 'hyparquet'
+import type { AsyncBuffer, Compressors, FileMetaData, RowGroup, SchemaTree } from 'hyparquet'
 import { FormatError, UnsupportedError } from '../errors.ts'
-import { checkPages } from './parquet-pages.ts'
-import type { ReadRecordsOptions, RecordBatch } from './record-batch.ts'
+import { openPages, type PageReader } from './parquet-pages.ts'
+import { gatherBadRows, type ReadRecordsOptions, type RecordBatch, setColumn } from './record-batch.ts'
 
-/** Largest row group that is read, in bytes before compression, and in rows: a row group has to fit in memory. */
-export const maxRowGroup = { bytes: 1 << 30, rows: 1 << 22 }
+/** What is held of a row group at a time: bytes of pages, decompressed, over all columns, and values of one page. */
+export const parquetLimits = { bytes: 256 << 20, values: 1 << 22 }
+
+/** Rows of one batch. */
+const batchRows = 4096
 
 /**
- * Rows of a Parquet file, one row group after another; memory is the largest row group. The library that reads the
- * format (hyparquet, with snappy, gzip, brotli, zstd and lz4) is loaded on the first call.
- * @throws FormatError when the file is damaged; UnsupportedError when a row group is larger than `maxRowGroup`.
+ * Rows of a Parquet file. Of a row group, however large, one page of each column is read at a time, of at most 256 MiB
+ * together. The library that decodes pages (hyparquet, with snappy, gzip, brotli, zstd and lz4) is loaded on the first
+ * call. Text that is not UTF-8 is given as its bytes; of a damaged row group the rest may be passed over.
+ * @throws FormatError when the file is damaged; UnsupportedError when pages are larger than `parquetLimits`.
  */
 export async function* readParquetRecords(file: string, options: ReadRecordsOptions = {}): AsyncGenerator<RecordBatch> {
-  const [{ parquetMetadataAsync, parquetReadObjects, parquetSchema }, { compressors }] = await Promise.all([
+  const [{ parquetMetadataAsync, parquetSchema }, { compressors: given }, { decompress }] = await Promise.all([
     import('hyparquet'),
     import('hyparquet-compressors'),
+    import('fzstd'),
   ])
-  const bounded = boundCompressors(compressors)
+  // Its own decoder of zstd makes room for whatever comes out; this one is bound by what the page says, which is checked.
+  const compressors: Compressors = { ...given, ZSTD: (input, length) => decompress(input, new Uint8Array(length)) }
   const handle = await open(file, 'r')
   try {
     const bytes = await asBuffer(handle)
-    const footer = await orFormatError(file, 'a Parquet footer', async () => {
+    const { metadata, schema } = await readFooter(file, async () => {
       const metadata = await parquetMetadataAsync(bytes)
-      return { metadata, names: parquetSchema(metadata).children.map(child => child.element.name) }
+      return { metadata, schema: parquetSchema(metadata) }
     })
-    const { metadata, names } = footer
-    const asked = names.filter(name => options.columns?.includes(name))
-    const columns = asked.length > 0 ? asked : names
-    let rowStart = 0
+    const asked = schema.children.filter(({ element }) => options.columns?.includes(element.name))
+    const columns = asked.length > 0 ? asked : schema.children
+    const bad = gatherBadRows(options)
+    const allRows = Math.max(1, Number(metadata.num_rows))
+    let rowsBefore = 0
     for (const [group, rowGroup] of metadata.row_groups.entries()) {
-      options.signal?.throwIfAborted()
-      refuseTooLarge(rowGroup, `${file}: row group ${group}`)
       const rows = Number(rowGroup.num_rows)
-      const records = await orFormatError(file, `${rows} rows in row group ${group}`, async () => {
-        for (const { meta_data } of rowGroup.columns) {
-          if (columns.includes(meta_data?.path_in_schema[0] ?? '')) await checkPages(bytes, meta_data)
+      let done = 0
+      const bytesRead = () => Math.floor(bytes.byteLength * Math.min(1, (rowsBefore + done) / allRows))
+      try {
+        const source = { bytes, schema, columns, rowGroup, compressors, where: `${file}: row group ${group}` }
+        for await (const records of readGroup(source)) {
+          options.signal?.throwIfAborted()
+          const first = done
+          done += records.length
+          const locate = (index: number) => ({ place: `row group ${group}, row ${first + index}` })
+          yield { file, records, ...bad.take(), bytesRead: bytesRead(), locate }
         }
-        const rowEnd = rowStart + rows
-        return parquetReadObjects({ file: bytes, metadata, compressors: bounded, columns, rowStart, rowEnd })
-      })
-      rowStart += rows
-      const bytesRead = Math.floor((bytes.byteLength * rowStart) / Math.max(rowStart, Number(metadata.num_rows)))
-      yield { file, records, bytesRead, locate: index => ({ place: `row group ${group}, row ${index}` }) }
+      } catch (cause) {
+        if (options.signal?.aborted || !isDamage(cause)) throw cause
+        const expected = `${rows} rows in row group ${group}`
+        const found = `from row ${done} on ${(cause as Error).message}`
+        bad.add(() => new FormatError({ file, expected, found, cause }), rows - done)
+        done = rows
+        yield {
+          file,
+          records: [],
+          ...bad.take(),
+          bytesRead: bytesRead(),
+          locate: () => ({ place: `row group ${group}` }),
+        }
+      }
+      rowsBefore += rows
     }
   } finally {
     await handle.close()
   }
+}
+
+interface GroupSource {
+  readonly bytes: AsyncBuffer
+  readonly schema: SchemaTree
+  readonly columns: readonly SchemaTree[]
+  readonly rowGroup: RowGroup
+  readonly compressors: Compressors
+  /** File and row group, for messages. */
+  readonly where: string
+}
+
+/** Rows of a row group; what damage throws are errors of all kinds. */
+async function* readGroup(source: GroupSource): AsyncGenerator<Record<string, unknown>[]> {
+  const { columns, rowGroup } = source
+  const rows = Number(rowGroup.num_rows)
+  if (!(Number.isSafeInteger(rows) && rows >= 0)) throw new RangeError(`${rows} rows`)
+  const { assembleNested } = await import('hyparquet/src/assemble.js')
+  const { DEFAULT_PARSERS } = await import('hyparquet/src/convert.js')
+  const leaves = await openLeaves(source)
+  for (let done = 0; done < rows; ) {
+    for (const leaf of leaves) {
+      if (leaf.at < leaf.rows.length) continue
+      leaf.rows = (await leaf.next()) ?? []
+      leaf.at = 0
+      if (leaf.rows.length === 0) throw new RangeError(`no more than ${done} in column ${leaf.name}`)
+    }
+    const count = leaves.reduce(
+      (least, { rows, at }) => Math.min(least, rows.length - at),
+      Math.min(batchRows, rows - done),
+    )
+    const parts = new Map(leaves.map(leaf => [leaf.path.join('.'), leaf.rows.slice(leaf.at, leaf.at + count)]))
+    for (const leaf of leaves) leaf.at += count
+    const records = Array.from({ length: count }, (): Record<string, unknown> => ({}))
+    for (const column of columns) {
+      const { name } = column.element
+      if (column.children.length > 0) assembleNested(parts, column, DEFAULT_PARSERS)
+      const values = parts.get(name)
+      if (values?.length !== count)
+        throw new RangeError(`${values?.length ?? 0} values for ${count} rows in column ${name}`)
+      for (let i = 0; i < count; i++) setColumn(records[i] ?? {}, name, values[i])
+    }
+    done += count
+    yield records
+  }
+}
+
+interface Leaf extends PageReader {
+  readonly name: string
+  /** Rows of its page, and how many of them are done with. */
+  rows: readonly unknown[]
+  at: number
+}
+
+async function openLeaves({ bytes, schema, columns, rowGroup, compressors, where }: GroupSource): Promise<Leaf[]> {
+  const { getTreePath } = await import('hyparquet/src/schema.js')
+  const leaves: Leaf[] = []
+  for (const { meta_data: column } of rowGroup.columns) {
+    if (!column) throw new RangeError('a column without a description')
+    const [top] = column.path_in_schema
+    if (!columns.some(({ element }) => element.name === top)) continue
+    const name = JSON.stringify(column.path_in_schema.join('.'))
+    const hold = (page: number, values: number) => {
+      const held = leaves.reduce((total, leaf) => total + leaf.heldBytes(), page)
+      refuseTooLarge(`${where}, column ${name}`, { page, held, values })
+    }
+    const schemaPath = getTreePath(schema, column.path_in_schema)
+    const pages = await openPages({ file: bytes, column, schemaPath, compressors, hold })
+    leaves.push({ ...pages, name, rows: [], at: 0, next: () => named(name, pages.next) })
+  }
+  if (leaves.length === 0) throw new RangeError('no columns')
+  return leaves
+}
+
+function refuseTooLarge(where: string, { page, held, values }: { page: number; held: number; values: number }): void {
+  const { bytes, values: mostValues } = parquetLimits
+  if (held <= bytes && values <= mostValues) return
+  throw new UnsupportedError(
+    `${where} has a page of ${values} values in ${page} bytes, which makes ${held} at a time; pages of ${mostValues} values, and of ${bytes} bytes over all columns, are read at most.`,
+    { hint: 'Write the file again with smaller pages (pyarrow: data_page_size=1048576, row_group_size=20000).' },
+  )
+}
+
+async function named<T>(name: string, read: () => Promise<T>): Promise<T> {
+  try {
+    return await read()
+  } catch (cause) {
+    if (!isDamage(cause)) throw cause
+    throw new RangeError(`${(cause as Error).message} in column ${name}`, { cause })
+  }
+}
+
+/** Errors of the disk pass as they are, and so do those that say what is wrong already. */
+function isDamage(error: unknown): boolean {
+  return !(error instanceof UnsupportedError) && !(error as NodeJS.ErrnoException).syscall
 }
 
 async function asBuffer(handle: FileHandle): Promise<AsyncBuffer> {
@@ -66,33 +182,16 @@ async function asBuffer(handle: FileHandle): Promise<AsyncBuffer> {
   }
 }
 
-function refuseTooLarge({ num_rows, total_byte_size }: RowGroup, where: string): void {
-  if (total_byte_size <= maxRowGroup.bytes && num_rows <= maxRowGroup.rows) return
-  throw new UnsupportedError(
-    `${where} has ${num_rows} rows in ${total_byte_size} bytes; ${maxRowGroup.rows} rows in ${maxRowGroup.bytes} bytes are read at most.`,
-    { hint: 'Write the file again with smaller row groups (pyarrow: row_group_size=20000).' },
-  )
-}
-
-/** A page says how long it is once decompressed; that is checked before it is believed. */
-function boundCompressors(compressors: Compressors): Compressors {
-  const bound = (decompress: Decompress): Decompress => {
-    return (input, outputLength) => {
-      if (outputLength <= maxRowGroup.bytes) return decompress(input, outputLength)
-      throw new RangeError(`a page of ${outputLength} bytes`)
-    }
-  }
-  return Object.fromEntries(Object.entries(compressors).map(([codec, decompress]) => [codec, bound(decompress)]))
-}
-
-type Decompress = NonNullable<Compressors[keyof Compressors]>
-
-/** What the library throws on a damaged file are errors of all kinds; errors of the disk pass as they are. */
-async function orFormatError<T>(file: string, expected: string, read: () => Promise<T>): Promise<T> {
+async function readFooter(file: string, read: () => Promise<Footer>): Promise<Footer> {
   try {
     return await read()
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).syscall) throw cause
-    throw new FormatError({ file, expected, found: (cause as Error).message, cause })
+    if (!isDamage(cause)) throw cause
+    throw new FormatError({ file, expected: 'a Parquet footer', found: (cause as Error).message, cause })
   }
+}
+
+interface Footer {
+  readonly metadata: FileMetaData
+  readonly schema: SchemaTree
 }
