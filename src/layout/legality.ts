@@ -1,9 +1,13 @@
 import { LayoutError } from '../errors.ts'
+import { argumentRules } from './argument-rules.ts'
+import { buildingRules } from './building-rules.ts'
 import { type LayoutRule, numberOf, type Turn, type TurnedNumber, turned } from './layout-rule.ts'
+import { modelLinkRules } from './modellink-rules.ts'
 import type { Proposal } from './proposal.ts'
-import { sizeRules } from './size-rules.ts'
 
-const rules = [...sizeRules] as const
+/** All rules, in the order in which the toolchain asks. The first is that of whole numbers, which the others rely on. */
+const rules = [...argumentRules, ...modelLinkRules, ...buildingRules] as const
+const [wholeNumbers] = rules
 
 export type LayoutRuleName = (typeof rules)[number]['rule']
 
@@ -29,6 +33,7 @@ const none: readonly Violation[] = []
  * Costs about a microsecond; `explain` works out messages and hints.
  */
 export function layoutViolations(proposal: Proposal): readonly Violation[] {
+  if (!wholeNumbers.holds(proposal)) return [violation(wholeNumbers, proposal)]
   let broken: Violation[] | undefined
   for (const rule of rules) {
     if (!rule.holds(proposal)) {
@@ -62,7 +67,7 @@ function violation(rule: (typeof rules)[number], proposal: Proposal): Violation 
 
 /** Numbers that make the whole legal; else that break nothing more; else that suit all that is said of that number. */
 function hintOf(rule: LayoutRule, proposal: Proposal): string | undefined {
-  const broken = rules.filter(one => one.rule !== rule.rule && !one.holds(proposal))
+  const broken = rules.filter(one => one !== rule && !one.holds(proposal))
   const demands: ((name: TurnedNumber) => readonly LayoutRule[])[] = [
     () => rules,
     () => rules.filter(one => !broken.includes(one)),
