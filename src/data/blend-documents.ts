@@ -1,7 +1,7 @@
 /** Documents of one corpus, and how much it counts. */
 export interface BlendedCorpus {
   /** By number, in their order; at least one. */
-  readonly documents: readonly number[]
+  readonly documents: ArrayLike<number>
   /** Share of the tokens, in proportion to those of the others. */
   readonly weight: number
 }

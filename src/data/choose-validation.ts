@@ -13,14 +13,27 @@ export function validationCount(total: number, wanted: number): number {
   )
 }
 
-/** `count` of the numbers below `total`, the same ones for the same seed, in growing order. Memory: 8 bytes a number. */
-export function chooseDocuments(total: number, { count, seed }: { count: number; seed: number }): Set<number> {
-  const hashes = Uint32Array.from({ length: total }, (_, i) => hash(i, seed))
-  const limit = hashes.slice().sort()[count - 1] ?? 0
-  const chosen = new Set<number>()
-  for (const [i, value] of hashes.entries()) if (value < limit) chosen.add(i)
-  for (let i = 0; chosen.size < count && i < total; i++) if (hashes[i] === limit) chosen.add(i)
-  return chosen
+/**
+ * `count` of the numbers below `total`, the same ones for the same seed: a 1 at each of them. Memory is 9 bytes a number.
+ */
+export function chooseDocuments(total: number, { count, seed }: { count: number; seed: number }): Uint8Array {
+  const isChosen = new Uint8Array(total)
+  if (count === 0) return isChosen
+  const hashes = new Uint32Array(total)
+  for (let i = 0; i < total; i++) hashes[i] = hash(i, seed)
+  const limit = hashes.slice().sort()[count - 1] as number
+  let left = count
+  for (let i = 0; i < total; i++) {
+    if ((hashes[i] as number) >= limit) continue
+    isChosen[i] = 1
+    left--
+  }
+  for (let i = 0; left > 0 && i < total; i++) {
+    if (hashes[i] !== limit) continue
+    isChosen[i] = 1
+    left--
+  }
+  return isChosen
 }
 
 /** 32 well mixed bits of a number and a seed. Source: MurmurHash3, `fmix32`. */

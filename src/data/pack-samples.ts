@@ -12,7 +12,8 @@ export function* packSamples(lengths: Int32Array, capacity: number): Generator<r
   // Samples by length; those of one length end, for now, at `tops[length]`.
   const samples = new Uint32Array(lengths.length)
   const tops = stops.slice(0, capacity + 1)
-  for (const [sample, length] of lengths.entries()) {
+  for (let sample = 0; sample < lengths.length; sample++) {
+    const length = at(lengths, sample)
     samples[at(tops, length)] = sample
     tops[length] = at(tops, length) + 1
   }
