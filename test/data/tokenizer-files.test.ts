@@ -73,38 +73,6 @@ describe('a tokenizer.json that cannot be right is refused', () => {
   })
 })
 
-describe('a tokenizer that asks for something unknown is refused by name', () => {
-  const cases: readonly (readonly [string, (json: Broken) => void, RegExp])[] = [
-    ['another model', json => (json.model.type = 'Unigram'), /a model of type Unigram/],
-    ['dropout', json => (json.model.dropout = 0.1), /dropout 0.1/],
-    [
-      'a prefix of later subwords',
-      json => (json.model.continuing_subword_prefix = '##'),
-      /continuing_subword_prefix "##"/,
-    ],
-    ['another normalizer', json => (json.normalizer = { type: 'Lowercase' }), /normalizes with \{"type":"Lowercase"\}/],
-    [
-      'another pattern',
-      json =>
-        (json.pre_tokenizer = {
-          type: 'Sequence',
-          pretokenizers: [
-            { type: 'Split', pattern: { Regex: '\\p{L}+' }, behavior: 'Isolated', invert: false },
-            { type: 'ByteLevel', add_prefix_space: false, use_regex: false },
-          ],
-        }),
-      /the pattern \\p\{L\}\+, which/,
-    ],
-    ['another pre-tokenizer', json => (json.pre_tokenizer = { type: 'BertPreTokenizer' }), /BertPreTokenizer/],
-    ['another post-processor', json => (json.post_processor = { type: 'BertProcessing' }), /BertProcessing/],
-  ]
-  test.each(cases)('%s', async (_, change, message) => {
-    const loading = loadFrom({ 'tokenizer.json': broken(change) })
-    await expect(loading).rejects.toThrow(message)
-    await expect(loading).rejects.toMatchObject({ code: 'unsupported' })
-  })
-})
-
 describe('the files beside tokenizer.json', () => {
   const json = JSON.parse(text)
   const tokens = (json.added_tokens as { content: string }[]).length

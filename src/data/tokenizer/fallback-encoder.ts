@@ -2,6 +2,7 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { FormatError, UnsupportedError } from '../../errors.ts'
 import type { AddedToken } from './added-tokens.ts'
+import { isId, limits, readMerges, readVocabulary } from './bpe-model.ts'
 import { createBlockingCall, type FallbackAnswer } from './fallback-thread.ts'
 import { readJsonObject, type TokenizerConfig } from './tokenizer-config.ts'
 import { mergeAddedTokens } from './tokenizer-json.ts'
@@ -38,6 +39,7 @@ export async function loadFallbackEncoder(
   // Whole texts are wanted, as transformers wants them where it is not told otherwise.
   const json = { ...((await readJsonObject(file)) ?? {}), truncation: null, padding: null } as {
     added_tokens?: unknown
+    model?: unknown
   }
   const read = (content: object): RustTokenizer => {
     try {
@@ -47,6 +49,7 @@ export async function loadFallbackEncoder(
       throw new FormatError({ file, expected, found: (cause as Error).message, cause })
     }
   }
+  checkModel(json.model, { file, refusal })
   const vocab = new Map(Object.entries(read(json).getVocab(false)))
   const tokens = mergeAddedTokens(json.added_tokens, { vocab, file, config })
   const whole = { ...json, added_tokens: tokens.map(toJson) }
@@ -67,14 +70,33 @@ export async function loadFallbackEncoder(
   }
 }
 
+/** The package ends the whole process at some models that make no sense, so those are refused before it sees them. */
+function checkModel(model: unknown, { file, refusal }: { file: string; refusal: UnsupportedError }): void {
+  const { type, vocab, merges, dropout, continuing_subword_prefix, unk_id } = (model ?? {}) as Record<string, unknown>
+  // Dropout gives other ids each time.
+  if (type === 'BPE' && (dropout || continuing_subword_prefix)) throw refusal
+  if (type === 'Unigram') {
+    const pieces = Array.isArray(vocab) ? vocab : []
+    const wrong = pieces.findIndex(piece => typeof piece?.[0] !== 'string' || !Number.isFinite(piece[1]))
+    const isInside = unk_id === undefined || unk_id === null || (isId(unk_id) && unk_id < pieces.length)
+    if (pieces.length > 0 && pieces.length <= limits.tokens && wrong < 0 && isInside) return
+    const found = wrong < 0 ? `${pieces.length}, and unk_id ${unk_id}` : `${JSON.stringify(pieces[wrong])} at ${wrong}`
+    throw new FormatError({ file, expected: `model.vocab with 1 to ${limits.tokens} pieces and scores`, found })
+  }
+  const tokens = readVocabulary(vocab, file)
+  if (merges !== undefined) readMerges(merges, { vocab: tokens, file })
+}
+
+interface Package {
+  readonly Tokenizer: { fromString(json: string): RustTokenizer }
+}
+
 function loadPackage(refusal: UnsupportedError): { path: string; parse: (json: string) => RustTokenizer } {
   try {
     const require = createRequire(import.meta.url)
     const path = require.resolve('tokenizers')
-    return {
-      path,
-      parse: (require(path) as { Tokenizer: { fromString(json: string): RustTokenizer } }).Tokenizer.fromString,
-    }
+    const { Tokenizer } = require(path) as Package
+    return { path, parse: json => Tokenizer.fromString(json) }
   } catch (cause) {
     const hint = 'With the package tokenizers (npm install tokenizers) it would be encoded by that, more slowly.'
     throw new UnsupportedError(refusal.message, { hint, cause })

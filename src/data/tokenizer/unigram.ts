@@ -7,6 +7,9 @@ const unkPenalty = 10
 /** A sum beyond this, either way, is taken off all sums that count, lest long texts outgrow 32-bit floats. */
 const farSum = 100_000
 
+/** For each byte but the first of what a user defined. */
+const userDefinedScore = 0.1
+
 /** What the encoder needs of a SentencePiece model. Plain data. */
 export interface UnigramTables extends Pick<SentencePieceModel, 'pieces' | 'unkId'> {
   readonly kind: 'unigram'
@@ -41,7 +44,7 @@ export function unigramTables(
 /**
  * The pieces whose scores add up highest, found as sentencepiece finds them: in one pass over the text, sums kept as
  * 32-bit floats, of equal ones the earlier.
- * Source: sentencepiece 0.2.2, `Model::EncodeOptimized`; `farSum` was measured with models made for that.
+ * Source: sentencepiece 0.2.2, `Model::EncodeOptimized`; `farSum` and `userDefinedScore` as measured with models made for that.
  */
 export function createUnigramEncoder(
   { pieces, unkId, byteIds, ids }: UnigramTables,
@@ -52,10 +55,10 @@ export function createUnigramEncoder(
   )
   const trie = createTrie(usable)
   const normal = pieces.filter(({ kind }) => kind === 'normal').map(({ score }) => score)
-  const [lowest, highest] = [Math.fround(least(normal)), Math.fround(-least(normal.map(score => -score)))]
-  const unkScore = Math.fround(lowest - unkPenalty)
+  const lowest = normal.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY)
+  const unkScore = Math.fround(Math.fround(lowest) - unkPenalty)
   const scores = Float64Array.from(pieces, ({ text, score, kind }) =>
-    kind === 'userDefined' ? Math.fround(Buffer.byteLength(text) * highest) - 0.1 : score,
+    kind === 'userDefined' ? Math.fround(userDefinedScore * (Buffer.byteLength(text) - 1)) : score,
   )
   let sums = new Float32Array(0)
   let starts = new Int32Array(0)
@@ -121,10 +124,6 @@ export function createUnigramEncoder(
       wasUnknown = isUnknown
     }
   }
-}
-
-function least(values: readonly number[]): number {
-  return values.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY)
 }
 
 /** A trie over code units: edges by open addressing, nodes by number. */
