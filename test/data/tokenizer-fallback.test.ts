@@ -1,5 +1,9 @@
 import { readFileSync } from 'node:fs'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { preprocessCorpus } from '../../src/data/preprocess.ts'
 import { fuzzTexts } from './fuzz-text.ts'
 import { differences, loadFrom } from './oracle.ts'
 
@@ -65,7 +69,9 @@ describe('what is not known is encoded by the package tokenizers, whole texts at
       const words = [...Object.keys(json.model.vocab), ...json.added_tokens.map((token: Json) => token.content)]
       const texts = fuzzTexts(300, { seed: 8, words })
       expect(await differences(tokenizer, { json: { ...json, truncation: null }, texts })).toEqual([])
-      expect(tokenizer.adjustments.at(-1)).toMatch(/^Encoded by the package tokenizers, many times slower: .* this version/)
+      expect(tokenizer.adjustments.at(-1)).toMatch(
+        /^Encoded by the package tokenizers, many times slower: .* this version/,
+      )
     })
   }
 
@@ -76,6 +82,24 @@ describe('what is not known is encoded by the package tokenizers, whole texts at
     expect([...tokenizer.encode('The foxes[END]')]).toEqual([1, 3, 5, 6, 14])
     expect([...tokenizer.encode('The foxes', { addSpecialTokens: false })]).toEqual([3, 5, 6])
     expect(tokenizer.decode([3, 5, 6])).toBe('the foxes')
+  })
+
+  test('threads that encode have one of their own', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'ascendflow-'))
+    try {
+      await mkdir(join(folder, 'tok'))
+      await writeFile(join(folder, 'tok', 'tokenizer.json'), JSON.stringify(wordPiece))
+      const lines = Array.from({ length: 40 }, (_, i) => JSON.stringify({ text: 'The quick fox abc! '.repeat(i + 1) }))
+      await writeFile(join(folder, 'corpus.jsonl'), lines.join('\n'))
+      const { tokens } = await preprocessCorpus({
+        ...{ handler: 'GeneralPretrainHandler', files: [join(folder, 'corpus.jsonl')], workers: 2 },
+        ...{ tokenizerDir: join(folder, 'tok'), outputPrefix: join(folder, 'out') },
+      })
+      // Seven tokens each time, and two around each row.
+      expect(tokens).toBe((40 * 41 * 7) / 2 + 40 * 2)
+    } finally {
+      await rm(folder, { recursive: true })
+    }
   })
 
   test('a model that would end the process is refused', async () => {
