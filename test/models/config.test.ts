@@ -130,3 +130,47 @@ test.each<[string, unknown, RegExp]>([
   expect(() => architectureFromConfig(config, { file: 'm/config.json' })).toThrow(FormatError)
   expect(() => architectureFromConfig(config, { file: 'm/config.json' })).toThrow(message)
 })
+
+const chatglm = {
+  ...{ model_type: 'chatglm', num_layers: 28, hidden_size: 4096, ffn_hidden_size: 13696, num_attention_heads: 32 },
+  ...{ multi_query_attention: true, multi_query_group_num: 2, padded_vocab_size: 65024, add_qkv_bias: true },
+}
+const qwen = {
+  ...{ model_type: 'qwen', num_hidden_layers: 32, hidden_size: 4096, intermediate_size: 22016, vocab_size: 151936 },
+  num_attention_heads: 32,
+}
+
+test.each<[string, object, object]>([
+  ['ChatGLM without groups', { ...chatglm, multi_query_attention: false }, { numQueryGroups: 32 }],
+  ['ChatGLM without biases', { ...chatglm, add_qkv_bias: undefined }, { addQkvBias: false, rotaryPercent: 0.5 }],
+  ["the halves of Qwen's gated layer", qwen, { ffnHiddenSize: 11008, addQkvBias: true, rotaryBase: 10000 }],
+  [
+    'heads of Qwen3, which do not make up the hidden size',
+    { ...llama2, model_type: 'qwen3', hidden_size: 1024 },
+    { kvChannels: 128, qkNorm: true, addQkvBias: false },
+  ],
+  [
+    'GLM of transformers',
+    { ...llama2, model_type: 'glm', num_key_value_heads: 2 },
+    { addQkvBias: true, rotaryPercent: 0.5, kvChannels: 128 },
+  ],
+  ['GLM without biases', { ...llama2, model_type: 'glm', attention_bias: false }, { addQkvBias: false }],
+  ['Baichuan 7B, which has RoPE', { ...llama2, model_type: 'baichuan' }, { maxPositionEmbeddings: 4096 }],
+])('%s is read', (_, config, expected) => {
+  expect(architectureFromConfig(config)).toMatchObject(expected)
+})
+
+test.each<[string, object, RegExp]>([
+  ['biases on all linear layers of ChatGLM', { ...chatglm, add_bias_linear: true }, /add_bias_linear is true/],
+  ['another norm in ChatGLM', { ...chatglm, rmsnorm: false }, /rmsnorm is false/],
+  ['biases on all linear layers of Qwen', { ...qwen, no_bias: false }, /no_bias is false/],
+  ['an odd width of Qwen', { ...qwen, intermediate_size: 22017 }, /intermediate_size/],
+  [
+    'groups that do not divide the heads',
+    { ...chatglm, multi_query_group_num: 5 },
+    /multiple of multi_query_group_num/,
+  ],
+  ['the first ChatGLM', { ...chatglm, padded_vocab_size: undefined }, /padded_vocab_size/],
+])('%s: refused', (_, config, message) => {
+  expect(() => architectureFromConfig(config)).toThrow(message)
+})
