@@ -6,8 +6,8 @@ import { createRowEncoder, type EncodedBlock, type RowEncoder } from './encode-r
 import type { Handler, HandlerOptions } from './handlers/handler.ts'
 import { type HandlerName, handlerOf } from './handlers/registry.ts'
 import { type LineRange, readLineRange } from './json-line-ranges.ts'
-import { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.ts'
-import { readTokenizerConfig } from './tokenizer/tokenizer-config.ts'
+import { createTokenizer, loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.ts'
+import type { TokenizerImage } from './tokenizer/tokenizer-image.ts'
 
 /** How a corpus is encoded. Plain data but for a handler of the user's own: what threads are told. */
 export interface EncodeSettings {
@@ -36,10 +36,10 @@ export interface CorpusEncoder {
   encodeRange(range: LineRange, jsonKeys: readonly string[]): Promise<EncodedBlock>
 }
 
-/** Loads the tokenizer, once for each thread. @throws InputError when it has no eos to append. */
-export async function createCorpusEncoder(settings: EncodeSettings): Promise<CorpusEncoder> {
+/** Loads the tokenizer unless it is handed over. @throws InputError when it has no eos to append. */
+export async function createCorpusEncoder(settings: EncodeSettings, image?: TokenizerImage): Promise<CorpusEncoder> {
   const { tokenizerDir, appendEod, skipBadRows } = settings
-  const tokenizer = await loadTokenizer(tokenizerDir)
+  const tokenizer = image ? createTokenizer(image) : await loadTokenizer(tokenizerDir)
   const handler = handlerOf(settings.handler, settings.handlerOptions)
   const { vocabSize, eosId, padId } = handler.tokenizerFacts?.(tokenizer) ?? tokenizer
   const encodeBatch = createRowEncoder({
@@ -47,7 +47,7 @@ export async function createCorpusEncoder(settings: EncodeSettings): Promise<Cor
     context: { tokenizer, eod: appendEod ? endOf(eosId, tokenizerDir) : undefined },
     rule: settings,
     skipBadRows,
-    unknownId: await unknownIdOf(tokenizer, tokenizerDir),
+    unknownId: unknownIdOf(tokenizer),
   })
   // One for all ranges, so that no thread looks for the lines of more than a few.
   const bad = gatherBadRows({ skipBad: skipBadRows })
@@ -69,11 +69,8 @@ function endOf(eosId: number | undefined, folder: string): number {
 }
 
 /** Some models name the end of text as their unknown token, which then says nothing. */
-async function unknownIdOf(tokenizer: Tokenizer, folder: string): Promise<number | undefined> {
-  const { unk_token } = (await readTokenizerConfig(folder)).special
-  if (unk_token === undefined) return undefined
-  const [id, ...more] = tokenizer.encode(unk_token, { addSpecialTokens: false })
-  return more.length > 0 || id === tokenizer.eosId || id === tokenizer.padId ? undefined : id
+function unknownIdOf({ unkId, eosId, padId }: Tokenizer): number | undefined {
+  return unkId === eosId || unkId === padId ? undefined : unkId
 }
 
 async function readRangeRows(range: LineRange, bad: BadRows): Promise<RecordBatch> {

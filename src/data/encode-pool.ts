@@ -1,14 +1,22 @@
 import { Worker } from 'node:worker_threads'
 import { type ErrorCode, FlowError, FormatError } from '../errors.ts'
+import type { RecordBatch } from '../formats/record-batch.ts'
 import { programPath } from '../program-path.ts'
 import type { EncodeSettings, TokenizerFacts } from './corpus-encoder.ts'
 import type { EncodedBlock } from './encode-rows.ts'
 import type { LineRange } from './json-line-ranges.ts'
+import type { TokenizerImage } from './tokenizer/tokenizer-image.ts'
 
-export interface EncodeTask {
-  readonly index: number
-  readonly range: LineRange
-  readonly jsonKeys: readonly string[]
+export type EncodeTask = { readonly index: number; readonly jsonKeys: readonly string[] } & EncodeWork
+
+/** Lines that a thread reads for itself, or rows that were read. */
+export type EncodeWork = { readonly range: LineRange } | { readonly rows: EncodeRows }
+
+export type EncodeRows = Pick<RecordBatch, 'file' | 'records' | 'bytesRead'>
+
+/** What a thread is told first: the tokenizer, or that it has to load it. */
+export interface EncodeStart {
+  readonly image: TokenizerImage | undefined
 }
 
 /** What a thread says: once what its tokenizer is like, then the blocks of its tasks, or why there is none. */
@@ -28,20 +36,26 @@ type EncodeFailure =
   | { readonly kind: 'flow'; readonly code: ErrorCode; readonly message: string }
   | { readonly kind: 'other'; readonly error: unknown }
 
-/** Threads that encode ranges of files. */
+/** Threads that encode rows. */
 export interface EncodePool {
   readonly threads: number
   /** Resolves when the first thread is ready. */
   readonly facts: Promise<TokenizerFacts>
-  encodeRange(range: LineRange, jsonKeys: readonly string[]): Promise<EncodedBlock>
+  encode(work: EncodeWork, jsonKeys: readonly string[]): Promise<EncodedBlock>
   close(): Promise<void>
 }
 
 /** Tasks that a thread has at a time: one in work, one waiting, so that it never waits for this thread. */
 const tasksAhead = 2
 
-/** Starts `threads` threads, each of which loads the tokenizer. Tasks are taken up in the order in which they come. */
-export function createEncodePool(settings: EncodeSettings, threads: number): EncodePool {
+/**
+ * Starts `threads` threads, which share the tables of `image`; where there is none each loads the tokenizer. Tasks are
+ * taken up in the order in which they come.
+ */
+export function createEncodePool(
+  settings: EncodeSettings,
+  { threads, image }: { threads: number; image: Promise<TokenizerImage | undefined> },
+): EncodePool {
   const waiting: EncodeTask[] = []
   const pending = new Map<number, PromiseWithResolvers<EncodedBlock>>()
   const ready = withResolvers<TokenizerFacts>()
@@ -65,6 +79,10 @@ export function createEncodePool(settings: EncodeSettings, threads: number): Enc
     )
     return member
   })
+  // The threads get ready while the tokenizer is loaded.
+  image.then(loaded => {
+    for (const { worker } of workers) worker.postMessage({ image: loaded } satisfies EncodeStart)
+  }, fail)
 
   function fail(error: unknown): void {
     failure ??= error
@@ -90,12 +108,12 @@ export function createEncodePool(settings: EncodeSettings, threads: number): Enc
   return {
     threads,
     facts: ready.promise,
-    encodeRange(range, jsonKeys) {
+    encode(work, jsonKeys) {
       const index = tasks++
       const promise = withResolvers<EncodedBlock>()
       promise.promise.catch(() => {})
       pending.set(index, promise)
-      waiting.push({ index, range, jsonKeys })
+      waiting.push({ index, jsonKeys, ...work })
       if (failure === undefined) dispatch()
       else settle(index)?.reject(failure)
       return promise.promise

@@ -1,23 +1,32 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { FormatError, isFlowError } from '../errors.ts'
-import { createCorpusEncoder, type EncodeSettings } from './corpus-encoder.ts'
-import type { EncodeReply, EncodeTask } from './encode-pool.ts'
+import { type CorpusEncoder, createCorpusEncoder, type EncodeSettings } from './corpus-encoder.ts'
+import type { EncodeReply, EncodeStart, EncodeTask } from './encode-pool.ts'
 
-/** A thread that encodes ranges of files, one after another. It says first what its tokenizer is like. */
+/** A thread that encodes rows, one task after another. It is told first which tokenizer to use, and says what that is like. */
 const port = parentPort!
-const encoder = createCorpusEncoder(workerData as EncodeSettings)
-encoder.then(
-  ({ facts }) => port.postMessage({ facts } satisfies EncodeReply),
-  error => port.postMessage(failure(error)),
-)
+let encoder: Promise<CorpusEncoder>
 let before: Promise<void> = Promise.resolve()
-port.on('message', (task: EncodeTask) => {
-  before = before.then(() => carryOut(task))
+port.on('message', (message: EncodeStart | EncodeTask) => {
+  if ('image' in message) start(message)
+  else before = before.then(() => carryOut(message))
 })
 
-async function carryOut({ index, range, jsonKeys }: EncodeTask): Promise<void> {
+function start({ image }: EncodeStart): void {
+  encoder = createCorpusEncoder(workerData as EncodeSettings, image)
+  encoder.then(
+    ({ facts }) => port.postMessage({ facts } satisfies EncodeReply),
+    error => port.postMessage(failure(error)),
+  )
+}
+
+async function carryOut({ index, jsonKeys, ...what }: EncodeTask): Promise<void> {
   try {
-    const block = await (await encoder).encodeRange(range, jsonKeys)
+    const { encodeRange, encodeBatch } = await encoder
+    const block =
+      'range' in what
+        ? await encodeRange(what.range, jsonKeys)
+        : encodeBatch({ ...what.rows, locate: nowhere }, { jsonKeys })
     // Ids are a part of a longer buffer: only they are to be handed over.
     const datasets = block.datasets.map(dataset => ({ ...dataset, ids: dataset.ids.slice() }))
     port.postMessage(
@@ -27,6 +36,11 @@ async function carryOut({ index, range, jsonKeys }: EncodeTask): Promise<void> {
   } catch (error) {
     port.postMessage({ index, ...failure(error) })
   }
+}
+
+/** Whoever read the rows knows where they stand, and says it where one is wrong. */
+function nowhere() {
+  return { place: 'some row' }
 }
 
 /** An error in a form that survives the way to another thread. */

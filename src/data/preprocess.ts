@@ -1,12 +1,12 @@
 import { stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
-import { InputError } from '../errors.ts'
+import { InputError, UnsupportedError } from '../errors.ts'
 import { writeWhole } from '../formats/atomic-file.ts'
 import type { DatasetCount } from '../formats/indexed-dataset-writer.ts'
 import { type ArrangedDatasets, arrangeAll } from './arrange-datasets.ts'
 import { type CorpusEncoder, createCorpusEncoder, type EncodeSettings } from './corpus-encoder.ts'
 import { createNames, measureDatasets, removeDatasets, type WrittenSet } from './dataset-names.ts'
-import { type CorpusFiles, checkUnchanged, type InputPlan, planInput } from './encode-corpora.ts'
+import { type CorpusFiles, type InputPlan, planInput } from './encode-corpora.ts'
 import { createEncodePool, type EncodePool } from './encode-pool.ts'
 import type { HandlerOptions } from './handlers/handler.ts'
 import { handlerOf } from './handlers/registry.ts'
@@ -15,6 +15,7 @@ import { type InputFile, makeReport, type PreprocessReport } from './preprocess-
 import { identityOf, removeResumePoint, resumeFile } from './resume-point.ts'
 import type { RowCount } from './row-count.ts'
 import { removeStaleCaches } from './stale-caches.ts'
+import { loadTokenizerImage } from './tokenizer/tokenizer.ts'
 import { type Resume, type WrittenRows, writeRows } from './write-rows.ts'
 
 export type { PreprocessOptions } from './preprocess-options.ts'
@@ -27,8 +28,8 @@ export interface PreprocessResult extends WrittenSet {
   readonly report: PreprocessReport
 }
 
-/** Input from which on threads pay for loading a tokenizer each. */
-const threadsFromBytes = 20_000_000
+/** Input from which on threads pay for their start. */
+const threadsFromBytes = 8_000_000
 
 /**
  * Turns a corpus into Megatron datasets, byte for byte as ModelLink's preprocess_data.py does.
@@ -36,8 +37,8 @@ const threadsFromBytes = 20_000_000
  * Memory is the tokenizer's tables (about 60 MB) for each thread and some MiB of rows; packing, blending and validation
  * data add about 50 bytes a document (20 million of them in a GiB). The files appear at the end, complete, or not at all; index caches that Megatron made of
  * earlier files at the same prefix are removed, for it does not notice.
- * @throws InputError for rules that cannot be, when the tokenizer has no eos to append, when no row is kept, or a file
- * is written to meanwhile; FormatError for a damaged file or row.
+ * @throws InputError for rules that cannot be, when the tokenizer has no eos to append, or no row is kept; FormatError
+ * for a damaged file or row.
  */
 export async function preprocessCorpus(options: PreprocessOptions): Promise<PreprocessResult> {
   const { outputPrefix, seqLength, pack = false, validation, seed = 1234, signal, onProgress } = options
@@ -70,10 +71,6 @@ export async function preprocessCorpus(options: PreprocessOptions): Promise<Prep
       onProgress,
     })
     await pool?.close()
-    await checkUnchanged(input).catch(async error => {
-      await rows.discard()
-      throw error
-    })
     if (rows.count.kept === 0) {
       await rows.discard()
       throw nothingKept(filesOf(corpora), rows.count, seqLength)
@@ -118,11 +115,17 @@ function handlerOptionsOf({ promptType, mapKeys, compat }: PreprocessOptions): H
 /** Functions cannot be sent to a thread, so that a handler of the user's own runs in this one. */
 function createPool(
   { workers, handler }: PreprocessOptions,
-  { rangeBytes }: InputPlan,
+  { totalBytes }: InputPlan,
   settings: EncodeSettings,
 ): EncodePool | undefined {
-  const threads = workers ?? (rangeBytes >= threadsFromBytes ? Math.min(availableParallelism(), 4) : 1)
-  return threads > 1 && rangeBytes > 0 && typeof handler === 'string' ? createEncodePool(settings, threads) : undefined
+  const threads = workers ?? (totalBytes >= threadsFromBytes ? Math.min(availableParallelism(), 4) : 1)
+  if (threads === 1 || totalBytes === 0 || typeof handler !== 'string') return undefined
+  const image = loadTokenizerImage(settings.tokenizerDir).catch(error => {
+    // Each thread does what is then to be done.
+    if (error instanceof UnsupportedError) return undefined
+    throw error
+  })
+  return createEncodePool(settings, { threads, image })
 }
 
 async function resumeOf(

@@ -1,4 +1,5 @@
 import { FormatError } from '../../errors.ts'
+import { createTokenFinder, createTokenTable } from './token-table.ts'
 
 /** A BPE model, checked: every merge joins known tokens into a known token. */
 export interface BpeModel {
@@ -29,31 +30,30 @@ export const limits = { tokens: 1 << 20, merges: 1 << 22, id: 1 << 24, tokenLeng
 
 /** The vocabulary of `model.vocab`. @throws FormatError at the first token that is not a string with an id of its own. */
 export function readVocabulary(vocab: unknown, file: string): Map<string, number> {
-  const entries = typeof vocab === 'object' && vocab !== null && !Array.isArray(vocab) ? Object.entries(vocab) : []
-  if (entries.length === 0 || entries.length > limits.tokens) {
-    throw new FormatError({
-      file,
-      expected: `model.vocab with 1 to ${limits.tokens} tokens`,
-      found: `${entries.length}`,
-    })
+  const object = isRecord(vocab) ? vocab : {}
+  const texts = Object.keys(object)
+  if (texts.length === 0 || texts.length > limits.tokens) {
+    throw new FormatError({ file, expected: `model.vocab with 1 to ${limits.tokens} tokens`, found: `${texts.length}` })
   }
   const tokens = new Map<string, number>()
-  const owners = new Map<number, string>()
-  for (const [token, id] of entries) {
+  const taken = new Uint8Array(limits.id)
+  for (const token of texts) {
+    const id = object[token]
     if (!isId(id))
       throw new FormatError({ file, expected: `an id for token ${quote(token)}`, found: JSON.stringify(id) })
-    const owner = owners.get(id)
-    if (owner !== undefined) {
-      throw new FormatError({
-        file,
-        expected: 'ids that no two tokens share',
-        found: `${id} for ${quote(owner)} and ${quote(token)}`,
-      })
+    if (taken[id] === 1) {
+      const owner = texts.find(other => object[other] === id) ?? ''
+      const found = `${id} for ${quote(owner)} and ${quote(token)}`
+      throw new FormatError({ file, expected: 'ids that no two tokens share', found })
     }
-    owners.set(id, token)
+    taken[id] = 1
     tokens.set(token, id)
   }
   return tokens
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 /** True for a whole number that can be a token's id. */
@@ -70,26 +70,35 @@ export function readMerges(
     const found = Array.isArray(merges) ? `${merges.length}` : typeof merges
     throw new FormatError({ file, expected: `model.merges, a list of at most ${limits.merges}`, found })
   }
+  const find = createTokenFinder(createTokenTable([...vocab.keys()], [...vocab.values()]))
   const pairs = new Int32Array(3 * merges.length)
-  merges.forEach((merge: unknown, rank) => {
-    const [left, right] = splitMerge(merge, { rank, file })
-    ;[left, right, left + right].forEach((token, part) => {
-      const id = vocab.get(token)
-      if (id === undefined) {
-        throw new FormatError({
-          file,
-          expected: `tokens of the vocabulary in merge ${rank}`,
-          found: `${quote(token)}, which is none`,
-        })
-      }
-      pairs[3 * rank + part] = id
-    })
-  })
+  // Left and right one behind the other: their units are those of the result.
+  let units = new Uint16Array(2 * limits.tokenLength)
+  for (let rank = 0; rank < merges.length; rank++) {
+    const [left, right] = splitMerge(merges[rank], { rank, file })
+    const length = left.length + right.length
+    if (length > units.length) units = new Uint16Array(2 * length)
+    for (let i = 0; i < left.length; i++) units[i] = left.charCodeAt(i)
+    for (let i = 0; i < right.length; i++) units[left.length + i] = right.charCodeAt(i)
+    const at = 3 * rank
+    pairs[at] = find(units, 0, left.length)
+    pairs[at + 1] = find(units, left.length, length)
+    pairs[at + 2] = find(units, 0, length)
+    for (let part = 0; part < 3; part++) {
+      if ((pairs[at + part] as number) >= 0) continue
+      const found = `${quote([left, right, left + right][part] ?? '')}, which is none`
+      throw new FormatError({ file, expected: `tokens of the vocabulary in merge ${rank}`, found })
+    }
+  }
   return { count: merges.length, pairs }
 }
 
 function splitMerge(merge: unknown, { rank, file }: { rank: number; file: string }): readonly [string, string] {
-  const parts: unknown[] = typeof merge === 'string' ? merge.split(' ') : Array.isArray(merge) ? merge : []
+  if (typeof merge === 'string') {
+    const space = merge.indexOf(' ')
+    if (space >= 0 && merge.indexOf(' ', space + 1) < 0) return [merge.slice(0, space), merge.slice(space + 1)]
+  }
+  const parts: unknown[] = Array.isArray(merge) ? merge : []
   const [left, right] = parts
   if (parts.length === 2 && typeof left === 'string' && typeof right === 'string') return [left, right]
   throw new FormatError({
