@@ -34,6 +34,9 @@ export type { Parallel, ParallelLayout } from './layout/parallel-layout.ts'
 export { parallelLayout } from './layout/parallel-layout.ts'
 export type { TrainingIterationsOptions } from './layout/training-iterations.ts'
 export { trainingIterations } from './layout/training-iterations.ts'
+export type { RecommendedLayout } from './models/recommended-layouts.ts'
+export { findModel, models } from './models/supported-model.ts'
+export type { SupportedModel, TokenizerFacts } from './models/supported-models.ts'
 export {
   Corpus,
   corpus,

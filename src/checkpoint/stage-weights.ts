@@ -1,5 +1,6 @@
 import { UnsupportedError } from '../errors.ts'
 import type { stageLayers } from '../layout/stages.ts'
+import type { Architecture } from '../models/architecture.ts'
 import { weightRules } from '../models/families.ts'
 import { type LoraTarget, loraRules } from '../models/lora-rules.ts'
 import type { WeightRule } from '../models/weight-rule.ts'
@@ -38,9 +39,13 @@ export interface StageWeightOptions extends ShardNumbers {
   readonly adaptersOnly?: boolean
 }
 
-/** Every weight of a checkpoint, stage by stage and chunk by chunk, in the order of the rules. */
+/**
+ * Every weight of a checkpoint, stage by stage and chunk by chunk, in the order of the rules.
+ * @throws UnsupportedError when the layout has no place for one.
+ */
 export function stageWeights(options: StageWeightOptions): readonly StageWeight[] {
   const { architecture, stages, targets = [] } = options
+  checkPlaces(architecture, options.layout)
   const lastStage = stages.length - 1
   const dense = weightRules(architecture)
   const rules = [
@@ -52,7 +57,7 @@ export function stageWeights(options: StageWeightOptions): readonly StageWeight[
     for (const [chunk, layers] of chunks.entries()) {
       const add = (rule: WeightRule, local?: number): void => {
         const plan = planWeight(rule, { ...options, layer: local === undefined ? undefined : layers[local]! })
-        weights.push({ stage, chunk, key: layerName(ruleName(rule, options), local), plan, isCopy: false })
+        weights.push({ stage, chunk, key: layerName(rule[options.layout]!, local), plan, isCopy: false })
       }
       const at = (place: WeightRule['at']): WeightRule[] => rules.filter(rule => rule.at === place)
       if (stage === 0 && chunk === 0) for (const rule of at('first')) add(rule)
@@ -66,12 +71,12 @@ export function stageWeights(options: StageWeightOptions): readonly StageWeight[
   return weights
 }
 
-// Legacy models have no norms of heads, for example.
-function ruleName(rule: WeightRule, { layout, architecture }: StageWeightOptions): string {
-  const name = rule[layout]
-  if (name !== undefined) return name
+/** Refuses a layout that has no place for one of the model's weights: norms of heads in the legacy one. */
+export function checkPlaces(architecture: Architecture, layout: MegatronLayout): void {
+  const homeless = weightRules(architecture).find(rule => rule[layout] === undefined)
+  if (homeless === undefined) return
   throw new UnsupportedError(
-    `A ${architecture.family} model has '${rule.hf[0]}', for which the legacy layout has no place.`,
+    `A ${architecture.family} model has '${homeless.hf[0]}', for which the ${layout} layout has no place.`,
     { hint: "Use layout 'mcore'." },
   )
 }

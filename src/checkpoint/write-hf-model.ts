@@ -31,7 +31,7 @@ const companions =
 
 /**
  * Writes a complete Hugging Face folder: safetensors weights (shards and an index when more than `maxShardBytes`),
- * the files of `like` around them, and a manifest. `config.json` is copied as it is unless the stored type differs from it. The
+ * the files of `like` around them, and a manifest. `config.json` is copied as it is unless it names another type than the stored one. The
  * folder appears whole or not at all, flushed to the disk. Memory: about 4 MiB.
  *
  * @throws InputError when `dir` holds something already, or when source, architecture and `like` do not describe the
@@ -179,8 +179,8 @@ async function configFor(like: string, options: { architecture: Architecture; dt
   }
   const name = torchNames[options.dtype].dtype
   const keys = ['torch_dtype', 'dtype'].filter(key => key in config)
-  if (keys.length > 0 && keys.every(key => config[key] === name)) return text
-  for (const key of keys.length > 0 ? keys : ['torch_dtype']) config[key] = name
+  if (keys.every(key => config[key] === name)) return text
+  for (const key of keys) config[key] = name
   return `${JSON.stringify(config, null, 2)}\n`
 }
 

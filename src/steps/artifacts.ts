@@ -3,11 +3,14 @@ import { z } from 'zod'
 import { InputError } from '../errors.ts'
 import { type Artifact, defineArtifact } from '../flow/artifact.ts'
 import type { Architecture } from '../models/architecture.ts'
+import { findModel } from '../models/supported-model.ts'
 
 /** A model folder as Hugging Face writes it: `config.json`, safetensors, tokenizer files. */
 export interface HfModel {
   readonly kind: 'hf-model'
   readonly path: string
+  /** Which of `models` it is said to be, `llama2-13b` say; conversion checks `config.json` against what is known. */
+  readonly id?: string
 }
 
 /** Text to train on: a file, a folder, a glob. */
@@ -41,6 +44,10 @@ export interface MegatronCheckpoint {
   readonly tp: number
   readonly pp: number
   readonly layout: 'legacy' | 'mcore'
+  /** Layers of each pipeline stage (`--num-layer-list`); absent when all have equal shares. */
+  readonly layersPerStage?: readonly number[]
+  /** Layers of a virtual stage (`--num-layers-per-virtual-pipeline-stage`); absent without virtual stages. */
+  readonly layersPerVirtualStage?: number
   /** The model's numbers, by which layouts are checked. */
   readonly architecture: Architecture
   /** The checkpoint that these adapters were trained on; absent when the shards hold the whole model. */
@@ -55,7 +62,9 @@ export interface SourceFile {
 
 const count = z.number().int().nonnegative()
 
-export const HfModel: z.ZodType<HfModel, HfModel> = defineArtifact<HfModel>('hf-model', {})
+export const HfModel: z.ZodType<HfModel, HfModel> = defineArtifact<HfModel>('hf-model', {
+  id: z.string().exactOptional(),
+})
 
 export const Corpus: z.ZodType<Corpus, Corpus> = defineArtifact<Corpus>('corpus', { textKey: z.string().min(1) })
 
@@ -94,6 +103,8 @@ export const checkpointFacts = {
   tp: count.positive(),
   pp: count.positive(),
   layout: z.enum(['legacy', 'mcore']),
+  layersPerStage: z.array(count.positive()).readonly().exactOptional(),
+  layersPerVirtualStage: count.positive().exactOptional(),
   architecture: ArchitectureFacts,
   loraBase: z.lazy(() => MegatronCheckpoint).optional(),
 }
@@ -105,9 +116,13 @@ export const MegatronCheckpoint: z.ZodType<MegatronCheckpoint, MegatronCheckpoin
 
 export const SourceFile: z.ZodType<SourceFile, SourceFile> = defineArtifact<SourceFile>('file', {})
 
-/** A Hugging Face model folder; `path` is taken from the working folder. */
-export function hfModel(path: string): HfModel {
-  return literal({ kind: 'hf-model', path })
+/**
+ * A Hugging Face model folder; `path` is taken from the working folder. `id` says which of `models` it is.
+ * @throws InputError for an id that none of them has.
+ */
+export function hfModel(path: string, options: { readonly id?: string } = {}): HfModel {
+  const { id } = options
+  return literal({ kind: 'hf-model', path, ...(id === undefined ? {} : { id: findModel(id).id }) })
 }
 
 /** Text to train on: a file, a folder or a glob, taken from the working folder. `textKey` defaults to `text`. */

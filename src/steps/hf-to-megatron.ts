@@ -1,10 +1,12 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import { openHfModel } from '../checkpoint/open-hf-model.ts'
+import { checkPlaces } from '../checkpoint/stage-weights.ts'
 import { writeMegatronCheckpoint } from '../checkpoint/write-megatron.ts'
 import { defineStep } from '../flow/step.ts'
 import { checkModelLayout } from '../layout/parallel-layout.ts'
 import { readArchitecture } from '../models/config.ts'
+import { checkModel } from '../models/supported-model.ts'
 import { HfModel, MegatronCheckpoint } from './artifacts.ts'
 import { storedDtype, WeightDtype } from './weight-dtype.ts'
 
@@ -22,23 +24,39 @@ export const hfToMegatron = defineStep({
   version: 1,
   input: z.object({
     model: HfModel,
-    /** Tensor and pipeline parallel size; default 1 each. */
-    parallel: z.strictObject({ tp: size.default(1), pp: size.default(1) }).default({ tp: 1, pp: 1 }),
+    /** How to cut it; default one piece. */
+    parallel: z
+      .strictObject({
+        /** Tensor parallel size; default 1. With fewer query groups than that, each is stored several times. */
+        tp: size.default(1),
+        /** Pipeline parallel size; default 1. */
+        pp: size.default(1),
+        /** Layers of each stage (`--num-layer-list`); default equal shares. */
+        layersPerStage: z.array(size).readonly().exactOptional(),
+        /** Layers of a virtual stage (`--num-layers-per-virtual-pipeline-stage`); default no virtual stages. */
+        layersPerVirtualStage: size.exactOptional(),
+      })
+      .default({ tp: 1, pp: 1 }),
     /** State dict of `--use-mcore-models` or of the toolchain without it; default `legacy`, as the vendor's scripts. */
     layout: z.enum(['legacy', 'mcore']).default('legacy'),
     /** Stored type; default: as in the model. */
     dtype: WeightDtype.optional(),
   }),
   output: MegatronCheckpoint,
-  check: async ({ model, parallel }) => {
+  check: async ({ model, parallel, layout }) => {
     if (!model?.path) return []
     const architecture = await readArchitecture(model.path)
+    if (model.id) checkModel(model.id, architecture, join(model.path, 'config.json'))
     checkModelLayout(architecture, parallel ?? {})
+    if (layout) checkPlaces(architecture, layout)
     const { family, numLayers, hiddenSize } = architecture
-    return [`${family}, ${numLayers} layers × ${hiddenSize}`, `tp ${parallel?.tp ?? 1} · pp ${parallel?.pp ?? 1}`]
+    return [
+      model.id ?? `${family}, ${numLayers} layers × ${hiddenSize}`,
+      `tp ${parallel?.tp ?? 1} · pp ${parallel?.pp ?? 1}`,
+    ]
   },
   foretell: async ({ model, parallel, layout }) => ({
-    ...{ tp: parallel?.tp ?? 1, pp: parallel?.pp ?? 1, layout },
+    ...{ tp: 1, pp: 1, ...parallel, layout },
     ...(model?.path ? { architecture: await readArchitecture(model.path) } : {}),
   }),
 }).run(async ({ model, parallel, layout, dtype }, { workDir, signal, progress }) => {
@@ -47,6 +65,7 @@ export const hfToMegatron = defineStep({
   const { architecture } = source
   const iteration = 1
   try {
+    if (model.id) checkModel(model.id, architecture, join(model.path, 'config.json'))
     await writeMegatronCheckpoint(path, {
       ...{ source, architecture, parallel, layout, iteration, dtype: storedDtype(dtype), signal, onProgress: progress },
     })

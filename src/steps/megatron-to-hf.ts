@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { openMegatronCheckpoint } from '../checkpoint/open-megatron.ts'
 import { writeHfModel } from '../checkpoint/write-hf-model.ts'
 import { defineStep } from '../flow/step.ts'
+import { readArchitecture } from '../models/config.ts'
 import { HfModel, MegatronCheckpoint } from './artifacts.ts'
 import { storedDtype, WeightDtype } from './weight-dtype.ts'
 
@@ -11,8 +12,8 @@ import { storedDtype, WeightDtype } from './weight-dtype.ts'
  * Puts Megatron shards together into a Hugging Face folder that can be loaded at once; LoRA adapters are merged.
  *
  * Runs in this process; memory does not grow with the model. Configuration and tokenizer come from `like`.
- * @throws FormatError naming the rank or tensor that is missing or of another shape; InputError when `like` is
- * another model.
+ * @throws FormatError naming the rank or tensor that is missing or of another shape, or the number in which `like` is
+ * another model; UnsupportedError when `like` is of no known family.
  */
 export const megatronToHf = defineStep({
   name: 'megatronToHf',
@@ -25,15 +26,17 @@ export const megatronToHf = defineStep({
     dtype: WeightDtype.optional(),
   }),
   output: HfModel,
+  check: async ({ like }) => (like?.path ? [(await readArchitecture(like.path)).family] : []),
 }).run(async ({ checkpoint, like, dtype }, { workDir, signal, progress }) => {
   const path = join(workDir, 'hf')
   // A folder that an attempt finished without living to tell is whole, but nobody knows of what.
   await rm(path, { recursive: true, force: true })
   const { iteration, loraBase } = checkpoint
-  const source = await openMegatronCheckpoint(checkpoint.path, { iteration, base: loraBase?.path })
+  const architecture = await readArchitecture(like.path)
+  const source = await openMegatronCheckpoint(checkpoint.path, { iteration, architecture, base: loraBase?.path })
   try {
     await writeHfModel(path, {
-      ...{ source, architecture: source.architecture, like: like.path },
+      ...{ source, architecture, like: like.path },
       ...{ dtype: storedDtype(dtype), signal, onProgress: progress },
     })
   } finally {
