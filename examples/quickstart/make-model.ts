@@ -55,7 +55,7 @@ async function writeWeights(path: string, weights: readonly Tensor[]): Promise<v
   const data = new Map(weights.map(tensor => [tensor.name, tensor.data]))
   const file = await createSafetensors(path, weights, { metadata: { format: 'pt' } })
   try {
-    for (const name of file.order) await file.write(data.get(name)!)
+    for (const name of file.order) await file.write(name, data.get(name)!)
     await file.finish()
   } finally {
     await file.close()

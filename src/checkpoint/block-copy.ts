@@ -6,8 +6,18 @@ import type { Rectangle, WeightPlan } from './weight-plan.ts'
 /** Bytes that are read at once: large enough for the disk, small enough for the processor's cache. */
 export const blockBytes = 2 * 2 ** 20
 
+/** Tensors that are copied at a time: while one waits for the disk, another is summed. */
+export const copyLanes = 4
+
 /** What long copies report to and stop for. */
 export interface CopyOptions {
+  /** Whether files are flushed to the disk before they appear. Default true; without it a power cut may cost them. */
+  readonly flush?: boolean | undefined
+  /**
+   * Goes on after the files that a killed writing of the same plan finished. Only for a target of one's own (a step's
+   * `workDir`) and a source that never changes. Default false.
+   */
+  readonly resume?: boolean | undefined
   readonly signal?: AbortSignal | undefined
   /** Called after every block with the bytes written so far and the bytes to write. */
   readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined
@@ -16,6 +26,31 @@ export interface CopyOptions {
 /** Throws CancelledError when the signal is aborted. */
 export function checkCancelled(signal: AbortSignal | undefined, what: string): void {
   if (signal?.aborted) throw new CancelledError(`${what} was cancelled.`, { cause: signal.reason })
+}
+
+/** Buffers of one lane. */
+export interface Scratch {
+  block: Uint8Array
+  gathered: Uint8Array
+  converted: Uint8Array
+}
+
+/** Does `work` for every item, `copyLanes` at a time, and ends when all have ended: with the first error, if any. */
+export async function inLanes<T>(
+  items: Iterable<T>,
+  work: (item: T, scratch: Scratch) => Promise<void>,
+): Promise<void> {
+  const rest = items[Symbol.iterator]()
+  let failure: { readonly error: unknown } | undefined
+  const lane = async (): Promise<void> => {
+    const scratch = { block: new Uint8Array(0), gathered: new Uint8Array(0), converted: new Uint8Array(0) }
+    for (let next = rest.next(); !next.done && !failure; next = rest.next())
+      await work(next.value, scratch).catch(error => {
+        failure ??= { error }
+      })
+  }
+  await Promise.all(Array.from({ length: copyLanes }, lane))
+  if (failure) throw failure.error
 }
 
 /** Receives the next bytes of a weight's shard on a tensor-parallel rank. */
@@ -29,11 +64,11 @@ export type ShardSink = (rank: number, bytes: Uint8Array) => Promise<void>
 export async function fillShards(
   plan: WeightPlan,
   source: TensorSource,
-  options: { dtype: Dtype; sink: ShardSink; throwIfCancelled: () => void },
+  options: { dtype: Dtype; sink: ShardSink; scratch: Scratch; throwIfCancelled: () => void },
 ): Promise<void> {
+  const { scratch } = options
   const ranks = plan.shards.map((_, rank) => rank)
   const isShared = plan.rule.split === 'row' || plan.rule.split === 'replicated'
-  const scratch = { gathered: new Uint8Array(0), converted: new Uint8Array(0) }
   for (const group of isShared ? [ranks] : ranks.map(rank => [rank])) {
     for (const [i, { tensor, row, rows, copies = 1 }] of plan.shards[group[0]!]!.rectangles.entries()) {
       const { dtype: from, shape } = source.tensors.get(tensor)!
@@ -42,7 +77,9 @@ export async function fillShards(
       for (let start = row; start < row + rows; start += step) {
         options.throwIfCancelled()
         const end = Math.min(start + step, row + rows)
-        const bytes = await source.readRows(tensor, start, end)
+        const length = (end - start) * width * dtypeBytes[from]
+        if (scratch.block.length < length) scratch.block = new Uint8Array(Math.max(length, blockBytes))
+        const bytes = await source.readRows(tensor, start, end, scratch.block)
         for (const rank of group) {
           const piece = cutColumns(bytes, plan.shards[rank]!.rectangles[i]!, { width, from, scratch })
           const stored = convert(piece, { from, to: options.dtype, scratch })
@@ -51,11 +88,6 @@ export async function fillShards(
       }
     }
   }
-}
-
-interface Scratch {
-  gathered: Uint8Array
-  converted: Uint8Array
 }
 
 function cutColumns(
@@ -75,7 +107,11 @@ function cutColumns(
   return scratch.gathered.subarray(0, length)
 }
 
-function convert(bytes: Uint8Array, { from, to, scratch }: { from: Dtype; to: Dtype; scratch: Scratch }): Uint8Array {
+/** The same numbers in type `to`; in a buffer of `scratch` where that is another. */
+export function convert(
+  bytes: Uint8Array,
+  { from, to, scratch }: { from: Dtype; to: Dtype; scratch: Scratch },
+): Uint8Array {
   if (from === to) return bytes
   const length = (bytes.length / dtypeBytes[from]) * dtypeBytes[to]
   if (scratch.converted.length < length) scratch.converted = new Uint8Array(length)

@@ -74,9 +74,9 @@ async function openTorchFiles(paths: readonly string[]): Promise<TensorSource> {
   return {
     tensors,
     close,
-    readRows: (name, start, end) => {
+    readRows: (name, start, end, into) => {
       const { file, tensor } = homes.get(name)!
-      return file.readRows(tensor, { start, end })
+      return file.readRows(tensor, { start, end }, into)
     },
   }
 }

@@ -4,6 +4,7 @@ import { dtypeBytes, type TensorInfo, type TensorSource } from '../formats/tenso
 import type { Architecture } from '../models/architecture.ts'
 import { weightRules } from '../models/families.ts'
 import { adapterName, targetWeight } from '../models/lora-rules.ts'
+import { copyLanes } from './block-copy.ts'
 import type { LoraSettings } from './megatron-args.ts'
 import { planWeight, type Rectangle } from './weight-plan.ts'
 
@@ -18,7 +19,7 @@ interface Adapted {
  * The dense weights `W + alpha / r · B·A`, under Hugging Face names. Each element is summed in float64 and rounded once
  * to the type of W. What the adapters' source has itself (embedding, output layer) is taken from there.
  *
- * Memory: one adapter A in float64 and the rows being read. Closing it closes both sources.
+ * Memory: a few adapters A in float64 and the rows being read. Closing it closes both sources.
  * @throws InputError when an adapter is missing or does not fit the base.
  */
 export function mergeLora(options: {
@@ -34,21 +35,30 @@ export function mergeLora(options: {
     [...names].map(name => [name, adapters.tensors.get(name) ?? base.tensors.get(name)!] as const),
   )
   const scale = lora.alpha / lora.r
-  let matrix: { name: string; values: Float64Array } | undefined
+  // Tensors that are read at the same time share an A, or have one each.
+  const matrices = new Map<string, Promise<Float64Array>>()
+  const matrixOf = (name: string) => {
+    const found = matrices.get(name) ?? readAll(adapters, name)
+    matrices.delete(name)
+    matrices.set(name, found)
+    if (matrices.size > copyLanes) matrices.delete(matrices.keys().next().value!)
+    return found
+  }
   return {
     tensors,
     async close() {
       await adapters.close()
       if (base !== adapters) await base.close()
     },
-    async readRows(name, start, end) {
+    async readRows(name, start, end, into) {
       const places = adapted.get(name)
-      if (places === undefined) return (adapters.tensors.has(name) ? adapters : base).readRows(name, start, end)
+      if (places === undefined) return (adapters.tensors.has(name) ? adapters : base).readRows(name, start, end, into)
       const info = base.tensors.get(name)!
-      if (matrix?.name !== places.a) matrix = { name: places.a, values: await readAll(adapters, places.a) }
-      const sums = await products(adapters, { ...places, start, end, a: matrix.values, width: info.shape[1]! })
-      const bytes = await base.readRows(name, start, end)
-      return addScaled(bytes, { dtype: info.dtype as FloatDtype, sums, scale })
+      const a = await matrixOf(places.a)
+      const sums = await products(adapters, { ...places, start, end, a, width: info.shape[1]! })
+      const bytes = into ?? new Uint8Array(sums.length * dtypeBytes[info.dtype])
+      const weights = await base.readRows(name, start, end, bytes)
+      return addScaled(weights, { dtype: info.dtype as FloatDtype, sums, scale })
     },
   }
 }
@@ -97,10 +107,9 @@ async function products(
     const from = Math.max(start, row)
     const to = Math.min(end, row + rows)
     if (from >= to) continue
-    const factors = floatValues(
-      await adapters.readRows(b, shardRow + from - row, shardRow + to - row),
-      dtype as FloatDtype,
-    )
+    const bytes = new Uint8Array((to - from) * rank * dtypeBytes[dtype])
+    await adapters.readRows(b, shardRow + from - row, shardRow + to - row, bytes)
+    const factors = floatValues(bytes, dtype as FloatDtype)
     for (let i = 0; i < to - from; i++) {
       const sum = sums.subarray((from - start + i) * width, (from - start + i + 1) * width)
       for (let k = 0; k < rank; k++) {
@@ -116,12 +125,12 @@ function addScaled(bytes: Uint8Array, options: { dtype: FloatDtype; sums: Float6
   const { dtype, sums, scale } = options
   const values = floatValues(bytes, dtype)
   for (let i = 0; i < sums.length; i++) sums[i] = values[i]! + scale * sums[i]!
-  const out = new Uint8Array(sums.length * dtypeBytes[dtype])
-  storeFloats(sums, dtype, out)
-  return out
+  storeFloats(sums, dtype, bytes)
+  return bytes
 }
 
 async function readAll(source: TensorSource, name: string): Promise<Float64Array> {
   const { dtype, shape }: TensorInfo = source.tensors.get(name)!
-  return Float64Array.from(floatValues(await source.readRows(name, 0, shape[0]!), dtype as FloatDtype))
+  const bytes = new Uint8Array(shape.reduce((x, y) => x * y, dtypeBytes[dtype]))
+  return Float64Array.from(floatValues(await source.readRows(name, 0, shape[0]!, bytes), dtype as FloatDtype))
 }

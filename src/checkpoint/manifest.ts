@@ -40,26 +40,27 @@ export const manifestName = 'ascendflow-manifest.json'
 /** Some 200 bytes a tensor: 16 MiB are enough for the shards of any model. */
 const maxManifestBytes = 16 * 2 ** 20
 
-const PlanValue: z.ZodType<PlanValue> = z.lazy(() =>
+export const PlanValue: z.ZodType<PlanValue> = z.lazy(() =>
   z.union([z.string(), z.number(), z.boolean(), z.null(), z.array(PlanValue), z.record(z.string(), PlanValue)]),
 )
+
+export const ManifestFile: z.ZodType<ManifestFile> = z.object({
+  file: z.string().regex(/^(?!.*\.\.)[\w.-]+(\/[\w.-]+)*$/),
+  byteLength: z.int().nonnegative(),
+  tensors: z.array(
+    z.object({
+      name: z.string(),
+      dtype: z.enum(Object.keys(dtypeBytes) as [Dtype, ...Dtype[]]),
+      shape: z.array(z.int().nonnegative()),
+      crc32: z.string().regex(/^[0-9a-f]{8}$/),
+    }),
+  ),
+})
+
 const Manifest: z.ZodType<Manifest> = z.object({
   format: z.literal(1),
   plan: z.record(z.string(), PlanValue),
-  files: z.array(
-    z.object({
-      file: z.string().regex(/^(?!.*\.\.)[\w.-]+(\/[\w.-]+)*$/),
-      byteLength: z.int().nonnegative(),
-      tensors: z.array(
-        z.object({
-          name: z.string(),
-          dtype: z.enum(Object.keys(dtypeBytes) as [Dtype, ...Dtype[]]),
-          shape: z.array(z.int().nonnegative()),
-          crc32: z.string().regex(/^[0-9a-f]{8}$/),
-        }),
-      ),
-    }),
-  ),
+  files: z.array(ManifestFile),
 })
 
 /** Writes the manifest of `dir`; the same plan and tensors give the same bytes. Files go in the order of their names. */

@@ -50,9 +50,9 @@ function rowReader(
   tensors: ReadonlyMap<string, TensorInfo>,
   pieces: ReadonlyMap<string, readonly Piece[]>,
 ): TensorSource['readRows'] {
-  let out = new Uint8Array(0)
-  let scratch = new Uint8Array(0)
-  return async (name, start, end) => {
+  let shared = new Uint8Array(0)
+  const scratches: Uint8Array[] = []
+  return async (name, start, end, into) => {
     const info = tensors.get(name)
     if (info === undefined) throw new InputError(`The checkpoint has no tensor '${name}'.`)
     if (!(0 <= start && start <= end && end <= info.shape[0]!)) {
@@ -61,31 +61,32 @@ function rowReader(
     const size = dtypeBytes[info.dtype]
     const rowBytes = (info.shape[1] ?? 1) * size
     const length = (end - start) * rowBytes
-    if (out.length < length) out = new Uint8Array(length)
+    if (into === undefined && shared.length < length) shared = new Uint8Array(length)
+    const out = (into ?? shared).subarray(0, length)
+    // Not one for all: readings may overlap in time.
+    let scratch = scratches.pop() ?? new Uint8Array(0)
     for (const { file, shard, row, rows, column, columns, shardRow, isReplica } of pieces.get(name)!) {
       const from = Math.max(start, row)
       const to = Math.min(end, row + rows)
       if (from >= to) continue
       const range = { start: shardRow + from - row, end: shardRow + to - row }
+      const place = out.subarray((from - start) * rowBytes, (to - start) * rowBytes)
       const pieceBytes = columns * size
-      if (isReplica) {
-        if (scratch.length < (to - from) * rowBytes) scratch = new Uint8Array((to - from) * rowBytes)
-        const copy = await file.readRows(shard, range, scratch)
-        const first = out.subarray((from - start) * rowBytes, (to - start) * rowBytes)
-        if (!Buffer.from(copy.buffer, copy.byteOffset, first.length).equals(first)) refuseReplica(file.path, name)
-        continue
-      }
-      if (pieceBytes === rowBytes) {
-        await file.readRows(shard, range, out.subarray((from - start) * rowBytes, (to - start) * rowBytes))
+      if (pieceBytes === rowBytes && !isReplica) {
+        await file.readRows(shard, range, place)
         continue
       }
       if (scratch.length < (to - from) * pieceBytes) scratch = new Uint8Array((to - from) * pieceBytes)
-      await file.readRows(shard, range, scratch)
-      for (let i = 0; i < to - from; i++) {
-        out.set(scratch.subarray(i * pieceBytes, (i + 1) * pieceBytes), (from - start + i) * rowBytes + column * size)
+      const piece = await file.readRows(shard, range, scratch)
+      if (isReplica) {
+        if (Buffer.compare(piece, place) !== 0) refuseReplica(file.path, name)
+        continue
       }
+      for (let i = 0; i < to - from; i++)
+        place.set(scratch.subarray(i * pieceBytes, (i + 1) * pieceBytes), i * rowBytes + column * size)
     }
-    return out.subarray(0, length)
+    scratches.push(scratch)
+    return out
   }
 }
 

@@ -1,14 +1,15 @@
 import { copyFile, mkdir, readdir, readFile, rmdir, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { InputError } from '../errors.ts'
-import { appearWhole, flush } from '../formats/atomic-file.ts'
-import { convertFloats, type FloatDtype } from '../formats/float-dtype.ts'
+import { flush } from '../formats/atomic-file.ts'
+import type { FloatDtype } from '../formats/float-dtype.ts'
 import { torchNames } from '../formats/pickle.ts'
 import { createSafetensors } from '../formats/safetensors-writer.ts'
 import { type Dtype, dtypeBytes, type TensorInfo, type TensorSource } from '../formats/tensor.ts'
 import type { Architecture } from '../models/architecture.ts'
 import { readArchitecture } from '../models/config.ts'
-import { blockBytes, type CopyOptions, checkCancelled } from './block-copy.ts'
+import { blockBytes, type CopyOptions, checkCancelled, convert, inLanes } from './block-copy.ts'
+import { appearInParts } from './folder-in-parts.ts'
 import { isConstant, openHfConstants } from './hf-weights.ts'
 import { type ManifestFile, manifestTensor, planOf, writeManifest } from './manifest.ts'
 import { hfTensors } from './open-hf-model.ts'
@@ -44,7 +45,7 @@ export async function writeHfModel(dir: string, options: WriteHfOptions): Promis
   const both: TensorSource = {
     ...source,
     tensors: new Map([...source.tensors, ...constants.tensors]),
-    readRows: (name, start, end) => (isConstant(name) ? constants : source).readRows(name, start, end),
+    readRows: (name, start, end, into) => (isConstant(name) ? constants : source).readRows(name, start, end, into),
   }
   await writeFolder(dir, { ...options, source: both }).finally(() => constants.close())
 }
@@ -55,23 +56,26 @@ async function writeFolder(dir: string, options: WriteHfOptions): Promise<void> 
   const main = tensors.values().next().value!.dtype
   const config = await configFor(like, { architecture, dtype: main })
   await mkdir(dirname(dir), { recursive: true })
-  await rmdir(dir).catch(error => {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT') return
-    throw new InputError(`${dir} exists and is not an empty folder; a model is written to a new one.`, { cause: error })
-  })
+  if (!options.resume) await refuseOccupied(dir)
   const totalBytes = [...tensors.values()].reduce((sum, tensor) => sum + byteLength(tensor), 0)
   let doneBytes = 0
   const advance = (bytes: number): void => {
     doneBytes += bytes
     options.onProgress?.(doneBytes, totalBytes)
   }
-  await appearWhole(dir, async folder => {
-    await mkdir(folder)
-    const shards = shareOut(tensors, options.maxShardBytes ?? 5e9)
+  const { maxShardBytes = 5e9 } = options
+  const dtypes = [...new Set([...tensors.values()].map(({ dtype }) => dtype))].sort()
+  const plan = planOf({ kind: 'hf', dtype: dtypes, maxShardBytes, architecture })
+  await appearInParts(dir, { ...options, plan }, async (folder, part) => {
+    const shards = shareOut(tensors, maxShardBytes)
     const files: ManifestFile[] = []
-    for (const shard of shards)
-      files.push(await writeShard(join(folder, shard.file), shard, { ...options, advance, dir }))
+    for (const shard of shards) {
+      const before = doneBytes
+      const write = async () => [await writeShard(join(folder, shard.file), shard, { ...options, advance, dir })]
+      files.push(...(await part(shard.file, write)))
+      const kept = before + shard.tensors.reduce((sum, tensor) => sum + byteLength(tensor), 0) - doneBytes
+      if (kept > 0) advance(kept)
+    }
     if (shards.length > 1)
       await writeFlushed(join(folder, 'model.safetensors.index.json'), indexText(shards, totalBytes))
     for (const name of (await readdir(like)).filter(name => companions.test(name) && name !== 'config.json')) {
@@ -80,8 +84,15 @@ async function writeFolder(dir: string, options: WriteHfOptions): Promise<void> 
     }
     await writeFlushed(join(folder, 'config.json'), config)
     checkCancelled(signal, `Writing the model ${dir}`)
-    const dtypes = [...new Set([...tensors.values()].map(({ dtype }) => dtype))].sort()
-    await writeManifest(folder, { plan: planOf({ kind: 'hf', dtype: dtypes, architecture }), files })
+    await writeManifest(folder, { plan, files })
+  })
+}
+
+async function refuseOccupied(dir: string): Promise<void> {
+  await rmdir(dir).catch(error => {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') return
+    throw new InputError(`${dir} exists and is not an empty folder; a model is written to a new one.`, { cause: error })
   })
 }
 
@@ -113,10 +124,10 @@ function storedTensors(options: WriteHfOptions): ReadonlyMap<string, TensorInfo>
 // transformers, split_torch_state_dict_into_shards: fill a shard until the next tensor does not fit.
 function shareOut(tensors: ReadonlyMap<string, TensorInfo>, maxBytes: number): readonly Shard[] {
   const groups: TensorInfo[][] = []
-  let used = Number.POSITIVE_INFINITY
+  let used = 0
   for (const tensor of tensors.values()) {
     const bytes = byteLength(tensor)
-    if (used + bytes > maxBytes) {
+    if (groups.length === 0 || used + bytes > maxBytes) {
       groups.push([])
       used = 0
     }
@@ -136,22 +147,22 @@ async function writeShard(
 ): Promise<ManifestFile> {
   const { source, signal, advance, dir } = options
   const byName = new Map(tensors.map(tensor => [tensor.name, tensor]))
-  const writer = await createSafetensors(path, tensors, { metadata: { format: 'pt' } })
+  const writer = await createSafetensors(path, tensors, { metadata: { format: 'pt' }, flush: options.flush !== false })
   try {
-    let converted = new Uint8Array(0)
-    for (const name of writer.order) {
+    await inLanes(writer.order, async (name, scratch) => {
       const { dtype, shape } = byName.get(name)!
       const from = source.tensors.get(name)!.dtype
-      const step = Math.max(1, Math.floor(blockBytes / ((shape[1] ?? 1) * dtypeBytes[from])))
+      const rowBytes = (shape[1] ?? 1) * dtypeBytes[from]
+      const step = Math.max(1, Math.floor(blockBytes / rowBytes))
+      if (scratch.block.length < step * rowBytes) scratch.block = new Uint8Array(Math.max(step * rowBytes, blockBytes))
       for (let row = 0; row < shape[0]!; row += step) {
         checkCancelled(signal, `Writing the model ${dir}`)
-        const bytes = await source.readRows(name, row, Math.min(row + step, shape[0]!))
-        const length = (bytes.length / dtypeBytes[from]) * dtypeBytes[dtype]
-        if (from !== dtype && converted.length < length) converted = new Uint8Array(length)
-        await writer.write(from === dtype ? bytes : convertFloats(bytes, { from, to: dtype }, converted))
-        advance(length)
+        const bytes = await source.readRows(name, row, Math.min(row + step, shape[0]!), scratch.block)
+        const stored = convert(bytes, { from, to: dtype, scratch })
+        await writer.write(name, stored)
+        advance(stored.length)
       }
-    }
+    })
     const crcs = await writer.finish()
     const written = writer.order.map(name => manifestTensor(byName.get(name)!, crcs.get(name)!))
     return { file, byteLength: (await stat(path)).size, tensors: written }

@@ -1,7 +1,7 @@
-import { mkdir, rename, rm, stat } from 'node:fs/promises'
+import { mkdir, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { InputError } from '../errors.ts'
-import { appearWhole, flush, siblingTemp, writeWhole } from '../formats/atomic-file.ts'
+import { flush, writeWhole } from '../formats/atomic-file.ts'
 import type { FloatDtype } from '../formats/float-dtype.ts'
 import { type NewTensor, type PickleValue, pickleDict, pickleFloat } from '../formats/pickle-value.ts'
 import { type Dtype, dtypeBytes, type TensorSource } from '../formats/tensor.ts'
@@ -9,8 +9,9 @@ import { createTorchFile, planTorchFile, type TorchFileWriter } from '../formats
 import { stageLayers } from '../layout/stages.ts'
 import { paddedVocabSize } from '../layout/vocab-padding.ts'
 import type { Architecture } from '../models/architecture.ts'
-import { type CopyOptions, checkCancelled, fillShards } from './block-copy.ts'
+import { type CopyOptions, checkCancelled, fillShards, inLanes } from './block-copy.ts'
 import { checkConversionTarget } from './conversion-target.ts'
+import { appearInParts } from './folder-in-parts.ts'
 import { type ManifestFile, manifestTensor, planOf, writeManifest } from './manifest.ts'
 import { type LoraSettings, megatronArgs } from './megatron-args.ts'
 import { iterationFolder, shardPath, shardRoot, trackerPath } from './megatron-folder.ts'
@@ -97,13 +98,16 @@ export async function writeMegatronCheckpoint(dir: string, options: WriteMegatro
       ...{ dtype: [...new Set(placed.map(weight => weight.dtype))].sort(), architecture, lora },
     })
     await checkConversionTarget(dir, { iteration, plan })
-    await mkdir(dir, { recursive: true })
-    await replaceWhole(join(dir, iterationFolder(iteration)), async folder => {
+    await appearInParts(join(dir, iterationFolder(iteration)), { ...options, plan }, async (folder, part) => {
       const files: ManifestFile[] = []
       for (let stage = 0; stage < pp; stage++) {
         const mine = placed.filter(weight => weight.stage === stage)
         const chunks = stages[stage]!.length
-        files.push(...(await writeStage(mine, { ...options, folder, stage, chunks, args, throwIfCancelled, advance })))
+        const before = doneBytes
+        const write = () => writeStage(mine, { ...options, folder, stage, chunks, args, throwIfCancelled, advance })
+        files.push(...(await part(`stage ${stage}`, write)))
+        const kept = before + mine.reduce((sum, weight) => sum + storedBytes(weight), 0) - doneBytes
+        if (kept > 0) advance(kept)
       }
       throwIfCancelled()
       await writeManifest(folder, { plan, files })
@@ -143,23 +147,22 @@ async function writeStage(weights: readonly PlacedWeight[], options: StageOption
       const path = join(options.folder, file)
       await mkdir(dirname(path), { recursive: true })
       const plan = planTorchFile(fileContent(tensors, options), { root: shardRoot })
-      files.push({ writer: await createTorchFile(path, plan), tensors, file })
+      files.push({ writer: await createTorchFile(path, plan, { flush: options.flush !== false }), tensors, file })
     }
-    for (const weight of weights) {
-      await fillShards(weight.plan, weight.source, {
-        dtype: weight.dtype,
-        throwIfCancelled: options.throwIfCancelled,
+    await inLanes(weights, (weight, scratch) =>
+      fillShards(weight.plan, weight.source, {
+        ...{ dtype: weight.dtype, scratch, throwIfCancelled: options.throwIfCancelled },
         sink: async (rank, bytes) => {
           await files[rank]!.writer.write(files[rank]!.tensors.get(weight)!, bytes)
           options.advance(bytes.length)
         },
-      })
-    }
+      }),
+    )
     const written: ManifestFile[] = []
     for (const { writer, tensors, file } of files) {
       const crcs = await writer.finish()
       const path = join(options.folder, file)
-      await flush(dirname(path))
+      if (options.flush !== false) await flush(dirname(path))
       written.push({
         ...{ file: file.replaceAll('\\', '/'), byteLength: (await stat(path)).size },
         tensors: [...tensors].map(([weight, tensor]) =>
@@ -244,26 +247,4 @@ async function openBase(
 ): Promise<TensorSource | undefined> {
   if (options.lora === undefined || weights.every(weight => hasParts(options.source, weight.plan))) return undefined
   return openMegatronCheckpoint(options.lora.base, { architecture: options.architecture })
-}
-
-// A folder cannot be renamed over another: the old one steps aside first, and back again if need be.
-async function replaceWhole(path: string, fill: (temporary: string) => Promise<void>): Promise<void> {
-  const aside = siblingTemp(path)
-  try {
-    await appearWhole(path, async temporary => {
-      await mkdir(temporary)
-      await fill(temporary)
-      await renameIfThere(path, aside)
-    })
-  } catch (error) {
-    await renameIfThere(aside, path)
-    throw error
-  }
-  await rm(aside, { recursive: true, force: true })
-}
-
-async function renameIfThere(from: string, to: string): Promise<void> {
-  await rename(from, to).catch(error => {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
-  })
 }

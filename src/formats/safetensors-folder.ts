@@ -49,10 +49,10 @@ export async function openSafetensorsFolder(dir: string): Promise<TensorSource> 
     return {
       tensors,
       close,
-      readRows: async (tensor, start, end) => {
+      readRows: async (tensor, start, end, into) => {
         const home = homes.get(tensor)
         if (home === undefined) throw new FormatError({ file: path, expected: `tensor '${tensor}'`, found: 'none' })
-        return home.readRows(tensor, start, end)
+        return home.readRows(tensor, start, end, into)
       },
     }
   } catch (error) {

@@ -5,13 +5,13 @@ import { dtypeBytes, type TensorInfo } from './tensor.ts'
 
 /** A safetensors file being filled. */
 export interface SafetensorsWriter {
-  /** Names in the order in which their bytes must come. */
+  /** Names in the order in which the tensors lie in the file. */
   readonly order: readonly string[]
-  /** Writes the next bytes of the file: rows of the first tensor of `order`, then of the second, … */
-  write(bytes: Uint8Array): Promise<void>
+  /** Writes the next rows of a tensor; tensors may be filled in turns, and at the same time. */
+  write(name: string, bytes: Uint8Array): Promise<void>
   /**
-   * Flushes and closes. Gives each tensor's CRC-32, computed while it was written. Throws InputError when bytes are
-   * missing.
+   * Flushes unless told not to, and closes. Gives each tensor's CRC-32, computed while it was written. Throws
+   * InputError when bytes are missing.
    */
   finish(): Promise<ReadonlyMap<string, number>>
   /** Closes without finishing. */
@@ -27,20 +27,20 @@ export interface SafetensorsWriter {
 export async function createSafetensors(
   path: string,
   tensors: readonly TensorInfo[],
-  options: { metadata?: Readonly<Record<string, string>> } = {},
+  options: { metadata?: Readonly<Record<string, string>> /** Default true. */; flush?: boolean } = {},
 ): Promise<SafetensorsWriter> {
   const ordered = [...tensors].sort(
     (a, b) => dtypeOrder.indexOf(a.dtype) - dtypeOrder.indexOf(b.dtype) || compare(a.name, b.name),
   )
   const header: Record<string, unknown> = Object.create(null)
   if (options.metadata !== undefined) header.__metadata__ = options.metadata
+  const places = new Map<string, { offset: number; readonly end: number; crc: number }>()
   let end = 0
-  const sums: { readonly name: string; readonly end: number; crc: number }[] = []
   for (const { name, dtype, shape } of ordered) {
     const start = end
     end += shape.reduce((a, b) => a * b, dtypeBytes[dtype])
     header[name] = { dtype, shape, data_offsets: [start, end] }
-    sums.push({ name, end, crc: 0 })
+    places.set(name, { offset: start, end, crc: 0 })
   }
   const json = Buffer.from(JSON.stringify(header))
   const head = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, ' ')
@@ -48,36 +48,35 @@ export async function createSafetensors(
   json.copy(head, 8)
 
   const file = await open(path, 'wx')
-  let written = -head.length
-  let current = 0
-  const sum = (bytes: Uint8Array): void => {
-    for (let done = 0; done < bytes.length; ) {
-      while (sums[current]!.end <= written + done) current++
-      const length = Math.min(bytes.length - done, sums[current]!.end - written - done)
-      sums[current]!.crc = crc32(bytes.subarray(done, done + length), sums[current]!.crc)
-      done += length
-    }
-  }
-  const put = async (bytes: Uint8Array): Promise<void> => {
-    if (written + bytes.length > end) throw new InputError(`${path}: more than the ${end} bytes that its tensors have.`)
-    if (written >= 0) sum(bytes)
-    for (let done = 0; done < bytes.length; ) done += (await file.write(bytes, done, bytes.length - done)).bytesWritten
-    written += bytes.length
+  const put = async (bytes: Uint8Array, position: number): Promise<void> => {
+    for (let done = 0; done < bytes.length; )
+      done += (await file.write(bytes, done, bytes.length - done, position + done)).bytesWritten
   }
   try {
-    await put(head)
+    await put(head, 0)
   } catch (error) {
     await file.close()
     throw error
   }
   return {
     order: ordered.map(tensor => tensor.name),
-    write: put,
+    async write(name, bytes) {
+      const place = places.get(name)
+      if (place === undefined || place.offset + bytes.length > place.end) {
+        const room = place === undefined ? 'is no tensor of the file' : `has room for ${place.end - place.offset}`
+        throw new InputError(`${path}: ${bytes.length} bytes were given for '${name}', which ${room}.`)
+      }
+      const position = head.length + place.offset
+      place.offset += bytes.length
+      place.crc = crc32(bytes, place.crc)
+      await put(bytes, position)
+    },
     async finish() {
-      if (written !== end) throw new InputError(`${path}: ${written} of the ${end} bytes that its tensors have.`)
-      await file.sync()
+      for (const [name, { offset, end }] of places)
+        if (offset !== end) throw new InputError(`${path}: the last ${end - offset} bytes of '${name}' are missing.`)
+      if (options.flush !== false) await file.sync()
       await file.close()
-      return new Map(sums.map(({ name, crc }) => [name, crc]))
+      return new Map([...places].map(([name, { crc }]) => [name, crc]))
     },
     close: () => file.close(),
   }

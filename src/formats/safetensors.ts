@@ -119,7 +119,7 @@ function checkCover(
 
 function rowReader(file: RandomAccessFile, tensors: ReadonlyMap<string, SafetensorsEntry>): TensorSource['readRows'] {
   let buffer = new Uint8Array(0)
-  return async (name, start, end) => {
+  return async (name, start, end, into) => {
     const entry = tensors.get(name)
     const rows = entry?.shape[0] ?? 1
     if (entry === undefined || !(0 <= start && start <= end && end <= rows)) {
@@ -131,8 +131,8 @@ function rowReader(file: RandomAccessFile, tensors: ReadonlyMap<string, Safetens
     }
     const rowBytes = rows === 0 ? 0 : entry.byteLength / rows
     const length = (end - start) * rowBytes
-    if (buffer.length < length) buffer = new Uint8Array(length)
-    return file.read(entry.offset + start * rowBytes, length, buffer)
+    if (into === undefined && buffer.length < length) buffer = new Uint8Array(length)
+    return file.read(entry.offset + start * rowBytes, length, into ?? buffer)
   }
 }
 

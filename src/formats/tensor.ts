@@ -26,8 +26,9 @@ export interface TensorSource {
   readonly tensors: ReadonlyMap<string, TensorInfo>
   /**
    * Rows `start` (inclusive) to `end` (exclusive) along the first axis as row-major little-endian bytes in the
-   * tensor's own dtype. A vector has rows of one element. The bytes are the caller's until the next `readRows`.
+   * tensor's own dtype, in the first bytes of `into` when that is given; without it they are the caller's until the
+   * next `readRows`. A vector has rows of one element. Readings with buffers of their own may overlap in time.
    */
-  readRows(name: string, start: number, end: number): Promise<Uint8Array>
+  readRows(name: string, start: number, end: number, into?: Uint8Array): Promise<Uint8Array>
   close(): Promise<void>
 }

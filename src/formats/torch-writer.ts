@@ -17,10 +17,10 @@ export interface TorchFilePlan {
 
 /** A `.pt` file being filled. */
 export interface TorchFileWriter {
-  /** Writes the next bytes of a tensor, row-major and little-endian; different tensors may be filled in turns. */
+  /** Writes the next bytes of a tensor, row-major and little-endian; tensors may be filled in turns, and at the same time. */
   write(tensor: NewTensor, bytes: Uint8Array): Promise<void>
   /**
-   * Writes headers and directory, flushes and closes. Gives each tensor's CRC-32, computed while it was written.
+   * Writes headers and directory, flushes unless told not to, and closes. Gives each tensor's CRC-32, computed while it was written.
    * Throws InputError when a tensor is not complete.
    */
   finish(): Promise<ReadonlyMap<NewTensor, number>>
@@ -54,7 +54,11 @@ export function planTorchFile(value: PickleValue, options: { root: string }): To
  * Starts the file of `plan` at `path`, which must not exist. It is not a `.pt` file until `finish`, so write it in a
  * temporary place. The CRC-32 of every record is correct.
  */
-export async function createTorchFile(path: string, plan: TorchFilePlan): Promise<TorchFileWriter> {
+export async function createTorchFile(
+  path: string,
+  plan: TorchFilePlan,
+  options: { /** Default true. */ flush?: boolean } = {},
+): Promise<TorchFileWriter> {
   const file = await open(path, 'wx')
   const { records } = plan.zip
   const crcs = records.map((_, i) => (plan.fixed.has(i) ? crc32(plan.fixed.get(i)!) : 0))
@@ -88,7 +92,7 @@ export async function createTorchFile(path: string, plan: TorchFilePlan): Promis
         if (fixed !== undefined) await put(fixed, record.offset)
       }
       await put(zipDirectory(plan.zip, crcs), plan.zip.directoryOffset)
-      await file.sync()
+      if (options.flush !== false) await file.sync()
       await file.close()
       return new Map([...plan.records].map(([tensor, i]) => [tensor, crcs[i]!]))
     },

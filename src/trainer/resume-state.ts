@@ -88,7 +88,7 @@ export async function writeResumeState(
       const rows = source.tensors.get(name)?.shape[0] ?? 1
       const step = Math.ceil(rows / 16)
       for (let row = 0; row < rows; row += step) {
-        await writer.write(await source.readRows(name, row, Math.min(rows, row + step)))
+        await writer.write(name, await source.readRows(name, row, Math.min(rows, row + step)))
       }
     }
     await writer.finish()

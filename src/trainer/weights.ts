@@ -57,14 +57,17 @@ export function valuesSource(named: readonly NamedValues[]): TensorSource {
   const values = new Map(named.map(entry => [entry.name, entry.values]))
   return {
     tensors,
-    async readRows(name, start, end) {
+    async readRows(name, start, end, into) {
       const held = values.get(name)
       const rows = tensors.get(name)?.shape[0] ?? 1
       if (!held || start < 0 || end < start || end > rows)
         throw new InputError(`No rows ${start} to ${end} of ${name}.`)
       const rowBytes = (held.length / rows) * 4
       // A copy: the memory is shared between threads, which not every reader of bytes can take.
-      return byteView(held).slice(start * rowBytes, end * rowBytes)
+      const bytes = byteView(held).subarray(start * rowBytes, end * rowBytes)
+      const out = into?.subarray(0, bytes.length) ?? new Uint8Array(bytes.length)
+      out.set(bytes)
+      return out
     },
     async close() {},
   }

@@ -1,5 +1,8 @@
 // Runs one benchmark: npm run bench -- NAME
-const benchmarks = new Map([['trainer', () => import('./trainer.ts')]])
+const benchmarks = new Map([
+  ['convert', () => import('./convert.ts')],
+  ['trainer', () => import('./trainer.ts')],
+])
 
 const [name = ''] = process.argv.slice(2)
 const load = benchmarks.get(name)
