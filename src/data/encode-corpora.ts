@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { setImmediate } from 'node:timers/promises'
-import { FormatError } from '../errors.ts'
+import { FormatError, InputError } from '../errors.ts'
 import { type DataRecord, type RecordBatch, setColumn } from '../formats/record-batch.ts'
 import type { CorpusEncoder } from './corpus-encoder.ts'
 import type { EncodePool } from './encode-pool.ts'
@@ -30,9 +30,17 @@ interface Piece {
 export interface InputPlan {
   readonly corpora: readonly CorpusFiles[]
   readonly pieces: readonly Piece[]
+  /** What the files were like before any was read. */
+  readonly stats: readonly FileStat[]
   readonly totalBytes: number
   /** Bytes that threads can share among them. */
   readonly rangeBytes: number
+}
+
+interface FileStat {
+  readonly file: string
+  readonly size: number
+  readonly mtimeMs: number
 }
 
 /** Where in the input all before is done with. */
@@ -45,12 +53,14 @@ export interface InputPosition {
 /** Cuts the files into pieces. @throws InputError for a missing file; UnsupportedError for an unknown extension. */
 export async function planInput(corpora: readonly CorpusFiles[]): Promise<InputPlan> {
   const pieces: Piece[] = []
+  const stats: FileStat[] = []
   let totalBytes = 0
   let rangeBytes = 0
   for (const [corpus, { files }] of corpora.entries()) {
     await measureFiles(files)
     for (const file of files) {
-      const { size } = await stat(file)
+      const { size, mtimeMs } = await stat(file)
+      stats.push({ file, size, mtimeMs })
       const ranges = await cutLineRanges(file)
       for (const range of ranges ?? []) {
         pieces.push({ corpus, file, range, before: totalBytes + range.start, bytes: range.end - range.start })
@@ -60,7 +70,20 @@ export async function planInput(corpora: readonly CorpusFiles[]): Promise<InputP
       totalBytes += size
     }
   }
-  return { corpora, pieces, totalBytes, rangeBytes }
+  return { corpora, pieces, stats, totalBytes, rangeBytes }
+}
+
+/** @throws InputError for a file that was written to or removed since: what was read of it is neither old nor new. */
+export async function checkUnchanged({ stats }: InputPlan): Promise<void> {
+  for (const { file, size, mtimeMs } of stats) {
+    const now = await stat(file).catch(() => undefined)
+    if (now?.size === size && now.mtimeMs === mtimeMs) continue
+    const what = now ? `${size} bytes before, ${now.size} bytes now` : 'it is no longer there'
+    throw new InputError(`${file} changed while it was read: ${what}.`, {
+      field: 'files',
+      hint: 'Run it again when nobody writes to the file.',
+    })
+  }
 }
 
 /** Some encoded rows, with where the input stands after them. */

@@ -6,7 +6,7 @@ import type { DatasetCount } from '../formats/indexed-dataset-writer.ts'
 import { type ArrangedDatasets, arrangeAll } from './arrange-datasets.ts'
 import { type CorpusEncoder, createCorpusEncoder, type EncodeSettings } from './corpus-encoder.ts'
 import { createNames, measureDatasets, removeDatasets, type WrittenSet } from './dataset-names.ts'
-import { type CorpusFiles, type InputPlan, planInput } from './encode-corpora.ts'
+import { type CorpusFiles, checkUnchanged, type InputPlan, planInput } from './encode-corpora.ts'
 import { createEncodePool, type EncodePool } from './encode-pool.ts'
 import type { HandlerOptions } from './handlers/handler.ts'
 import { handlerOf } from './handlers/registry.ts'
@@ -34,11 +34,12 @@ const threadsFromBytes = 8_000_000
 /**
  * Turns a corpus into Megatron datasets, byte for byte as ModelLink's preprocess_data.py does.
  *
- * Memory is the tokenizer's tables (about 60 MB) for each thread and some MiB of rows; packing, blending and validation
- * data add about 50 bytes a document (20 million of them in a GiB). The files appear at the end, complete, or not at all; index caches that Megatron made of
- * earlier files at the same prefix are removed, for it does not notice.
- * @throws InputError for rules that cannot be, when the tokenizer has no eos to append, or no row is kept; FormatError
- * for a damaged file or row.
+ * Memory is the tokenizer's tables (about 60 MB), which threads share, 20 MB of caches for each thread, and some MiB of
+ * rows; packing, blending and validation data add about 50 bytes a document (20 million of them in a GiB). The files
+ * appear at the end, complete, or not at all; index caches that Megatron made of earlier files at the same prefix are
+ * removed, for it does not notice.
+ * @throws InputError for rules that cannot be, when the tokenizer has no eos to append, when no row is kept, or a file
+ * is written to meanwhile; FormatError for a damaged file or row.
  */
 export async function preprocessCorpus(options: PreprocessOptions): Promise<PreprocessResult> {
   const { outputPrefix, seqLength, pack = false, validation, seed = 1234, signal, onProgress } = options
@@ -71,6 +72,10 @@ export async function preprocessCorpus(options: PreprocessOptions): Promise<Prep
       onProgress,
     })
     await pool?.close()
+    await checkUnchanged(input).catch(async error => {
+      await rows.discard()
+      throw error
+    })
     if (rows.count.kept === 0) {
       await rows.discard()
       throw nothingKept(filesOf(corpora), rows.count, seqLength)
