@@ -7,7 +7,8 @@ import { floatValues } from '../../src/formats/float-dtype.ts'
 import type { PickleTensor } from '../../src/formats/pickle-value.ts'
 import { openTorchFile } from '../../src/formats/torch-file.ts'
 import type { Architecture } from '../../src/models/architecture.ts'
-import { llama, memorySource, qwen2, temporaryFolder, tinyWeights } from './fixtures/tiny-model.ts'
+import { familyModels, familyWeights, llamaWeights } from './fixtures/families.ts'
+import { llama, memorySource, temporaryFolder } from './fixtures/tiny-model.ts'
 
 // The expectations are derived here with whole matrices, as ModelLink's converter does it: fuse, pad, chunk.
 type Matrix = number[][]
@@ -22,16 +23,27 @@ const pad = (matrix: Matrix, rows: number): Matrix => [
   ...Array.from({ length: rows - matrix.length }, () => matrix.at(-1)!),
 ]
 
-function fuseQkv(model: Architecture, [q, k, v]: [Matrix, Matrix, Matrix]): Matrix {
+// What one rank has of query, key and value: whole groups, or a part of one group's queries with its key and value.
+function fuseQkv(
+  model: Architecture,
+  [q, k, v]: [Matrix, Matrix, Matrix],
+  { tp, rank }: { tp: number; rank: number },
+): Matrix {
   const groups = model.numQueryGroups
-  return cat(...chunk(q, groups).flatMap((queries, g) => [queries, chunk(k, groups)[g]!, chunk(v, groups)[g]!]))
+  const group = (matrix: Matrix, g: number): Matrix => chunk(matrix, groups)[g]!
+  if (groups < tp) {
+    const g = Math.floor(rank / (tp / groups))
+    return cat(chunk(q, tp)[rank]!, group(k, g), group(v, g))
+  }
+  const all = Array.from({ length: groups }, (_, g) => cat(group(q, g), group(k, g), group(v, g)))
+  return cat(...all.slice((rank * groups) / tp, ((rank + 1) * groups) / tp))
 }
 
 function expectedShard(
   model: Architecture,
   at: { tp: number; rank: number; layer: number; padded: number },
 ): Record<string, Matrix> {
-  const weights = tinyWeights(model, 'F32')
+  const weights = llamaWeights(model, 'F32')
   const read = (name: string): Matrix => {
     const { shape, bytes } = weights.get(name)!
     const flat = [...floatValues(bytes, 'F32')]
@@ -41,12 +53,13 @@ function expectedShard(
   const layer = (name: string): Matrix => read(`model.layers.${at.layer}.${name}`)
   const part = (matrix: Matrix): Matrix => chunk(matrix, at.tp)[at.rank]!
   const qkv = (kind: string): Matrix =>
-    part(fuseQkv(model, ['q', 'k', 'v'].map(it => layer(`self_attn.${it}_proj.${kind}`)) as [Matrix, Matrix, Matrix]))
+    fuseQkv(model, ['q', 'k', 'v'].map(it => layer(`self_attn.${it}_proj.${kind}`)) as [Matrix, Matrix, Matrix], at)
   return {
     embedding: part(pad(read('model.embed_tokens.weight'), at.padded)),
     norm: layer('input_layernorm.weight'),
     qkv: qkv('weight'),
     ...(model.addQkvBias ? { bias: qkv('bias') } : {}),
+    ...(model.qkNorm ? { keyNorm: layer('self_attn.k_norm.weight') } : {}),
     proj: transpose(part(transpose(layer('self_attn.o_proj.weight')))),
     fc1: cat(part(layer('mlp.gate_proj.weight')), part(layer('mlp.up_proj.weight'))),
     fc2: transpose(part(transpose(layer('mlp.down_proj.weight')))),
@@ -68,18 +81,19 @@ const keys = {
     norm: 'decoder.layers.2.input_layernorm.weight',
     qkv: 'decoder.layers.2.self_attention.linear_qkv.weight',
     bias: 'decoder.layers.2.self_attention.linear_qkv.bias',
+    keyNorm: 'decoder.layers.2.self_attention.k_layernorm.weight',
     proj: 'decoder.layers.2.self_attention.linear_proj.weight',
     fc1: 'decoder.layers.2.mlp.linear_fc1.weight',
     fc2: 'decoder.layers.2.mlp.linear_fc2.weight',
   },
 } as const
 
-for (const [name, model] of Object.entries({ llama, qwen2, 'llama with wide heads': { ...llama, kvChannels: 6 } })) {
-  for (const layout of ['legacy', 'mcore'] as const) {
-    for (const tp of [1, 2, 4]) {
+for (const [name, model] of Object.entries({ ...familyModels, 'llama with wide heads': { ...llama, kvChannels: 6 } })) {
+  for (const layout of model.qkNorm ? (['mcore'] as const) : (['legacy', 'mcore'] as const)) {
+    for (const tp of [1, 2, 4, 8]) {
       test(`${name}, ${layout}, tp ${tp}: each rank holds its chunk of the fused, padded weights`, async () => {
         const dir = join(await temporaryFolder(), 'out')
-        const source = memorySource(tinyWeights(model, 'F32'))
+        const source = memorySource(familyWeights(model, 'F32'))
         await writeMegatronCheckpoint(dir, {
           source,
           architecture: model,
@@ -92,7 +106,7 @@ for (const [name, model] of Object.entries({ llama, qwen2, 'llama with wide head
           const file = await openTorchFile(path)
           const entries = flattenModel(file).chunks[0]!
           for (const [what, expected] of Object.entries(expectedShard(model, { tp, rank, layer: 2, padded: 32 }))) {
-            const tensor = entries.get(keys[layout][what as keyof (typeof keys)['legacy']]) as PickleTensor
+            const tensor = entries.get((keys[layout] as Record<string, string>)[what]!) as PickleTensor
             const bytes = await file.readRows(tensor, { start: 0, end: tensor.shape[0]! })
             expect([what, [...floatValues(bytes, 'F32')]]).toEqual([what, expected.flat()])
           }
