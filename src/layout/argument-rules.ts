@@ -1,5 +1,5 @@
 import { divides, type LayoutRule, replicaSize } from './layout-rule.ts'
-import type { Proposal } from './proposal.ts'
+import type { LayoutProposal } from './proposal.ts'
 
 const source = 'Megatron-LM core_r0.6.0, megatron/training/arguments.py'
 
@@ -80,7 +80,7 @@ export const argumentRules = [
   {
     rule: 'one-warm-up',
     source: `${source}:320-322`,
-    holds: ({ flags }) => flags?.lrWarmupFraction === undefined || !flags.lrWarmupIters,
+    holds: ({ flags }) => flags?.trainIters === 0 || flags?.lrWarmupFraction === undefined || !flags.lrWarmupIters,
     message: ({ flags }) =>
       `lrWarmupFraction ${flags?.lrWarmupFraction} and lrWarmupIters ${flags?.lrWarmupIters} exclude each other.`,
     instead: 'Give one of them.',
@@ -140,7 +140,7 @@ export const argumentRules = [
 ] as const satisfies readonly LayoutRule[]
 
 /** The first number of the layout or the batch that is no whole number from 1, with its name. */
-function notCounting({ layout, batch }: Proposal): readonly [string, number] | undefined {
+function notCounting({ layout, batch }: LayoutProposal): readonly [string, number] | undefined {
   const { tp, pp, cp, worldSize, layersPerVirtualStage } = layout
   if (counts(tp) && counts(pp) && counts(cp) && counts(worldSize) && counts(layersPerVirtualStage)) {
     if (!batch) return undefined

@@ -1,5 +1,5 @@
 import { dataParallelSize, divides, type LayoutRule, samplesAtOnce } from './layout-rule.ts'
-import type { Proposal } from './proposal.ts'
+import type { LayoutProposal } from './proposal.ts'
 
 const source = 'Megatron-LM core_r0.6.0, megatron'
 
@@ -67,6 +67,14 @@ export const buildingRules = [
       !(flags?.recomputeGranularity && flags.distributeSavedActivations && flags.sequenceParallel && layout.tp > 1),
     message: () => 'distributeSavedActivations and sequenceParallel exclude each other.',
     instead: 'Leave distributeSavedActivations out: sequence parallelism distributes them already.',
+  },
+  {
+    rule: 'layers-by-list',
+    source: 'ModelLink d4feda79, modellink/training/arguments.py:768-769',
+    holds: ({ model, layout: { layersPerStage } }) =>
+      layersPerStage === undefined || model?.numLayers === undefined || sum(layersPerStage) === model.numLayers,
+    message: ({ model, layout: { layersPerStage = [] } }) =>
+      `layersPerStage [${layersPerStage}] adds up to ${sum(layersPerStage)}, the model has ${model?.numLayers} layers.`,
   },
   {
     rule: 'vocab-by-tp',
@@ -148,6 +156,8 @@ export const buildingRules = [
   },
 ] as const satisfies readonly LayoutRule[]
 
-function warmUp(flags: Proposal['flags'], decay: number): number {
+const sum = (counts: readonly number[]) => counts.reduce((total, count) => total + count, 0)
+
+function warmUp(flags: LayoutProposal['flags'], decay: number): number {
   return flags?.lrWarmupFraction === undefined ? (flags?.lrWarmupIters ?? 0) : flags.lrWarmupFraction * decay
 }

@@ -3,7 +3,7 @@ import { argumentRules } from './argument-rules.ts'
 import { buildingRules } from './building-rules.ts'
 import { type LayoutRule, numberOf, type Turn, type TurnedNumber, turned } from './layout-rule.ts'
 import { modelLinkRules } from './modellink-rules.ts'
-import type { Proposal } from './proposal.ts'
+import type { LayoutProposal } from './proposal.ts'
 
 /** All rules, in the order in which the toolchain asks. The first is that of whole numbers, which the others rely on. */
 const rules = [...argumentRules, ...modelLinkRules, ...buildingRules] as const
@@ -32,7 +32,7 @@ const none: readonly Violation[] = []
  * Every rule of the toolchain that the proposal breaks, in the order in which the toolchain would find them.
  * Costs about a microsecond; `explain` works out messages and hints.
  */
-export function layoutViolations(proposal: Proposal): readonly Violation[] {
+export function layoutViolations(proposal: LayoutProposal): readonly Violation[] {
   if (!wholeNumbers.holds(proposal)) return [violation(wholeNumbers, proposal)]
   let broken: Violation[] | undefined
   for (const rule of rules) {
@@ -45,7 +45,7 @@ export function layoutViolations(proposal: Proposal): readonly Violation[] {
 }
 
 /** Whether the proposal breaks no rule: `layoutViolations` for those who try many, since it stops at the first. */
-export function isLegal(proposal: Proposal): boolean {
+export function isLegal(proposal: LayoutProposal): boolean {
   return rules.every(rule => rule.holds(proposal))
 }
 
@@ -53,20 +53,20 @@ export function isLegal(proposal: Proposal): boolean {
  * Checks a proposal against every rule of the toolchain.
  * @throws LayoutError that names the first violation, all factors, and the nearest numbers that would do.
  */
-export function checkLayout(proposal: Proposal): void {
+export function checkLayout(proposal: LayoutProposal): void {
   const [first] = layoutViolations(proposal)
   if (!first) return
   const { message, hint } = first.explain()
   throw new LayoutError(message, { hint })
 }
 
-function violation(rule: (typeof rules)[number], proposal: Proposal): Violation {
+function violation(rule: (typeof rules)[number], proposal: LayoutProposal): Violation {
   const explain = () => ({ message: rule.message(proposal), hint: hintOf(rule, proposal) })
   return { rule: rule.rule, source: rule.source, explain }
 }
 
 /** Numbers that make the whole legal; else that break nothing more; else that suit all that is said of that number. */
-function hintOf(rule: LayoutRule, proposal: Proposal): string | undefined {
+function hintOf(rule: LayoutRule, proposal: LayoutProposal): string | undefined {
   const broken = rules.filter(one => one !== rule && !one.holds(proposal))
   const demands: ((name: TurnedNumber) => readonly LayoutRule[])[] = [
     () => rules,
@@ -85,16 +85,15 @@ function hintOf(rule: LayoutRule, proposal: Proposal): string | undefined {
 }
 
 /** The nearest values below and above that keep the rules, among 4096 on either side. */
-function nearest({ name, unit }: Turn, proposal: Proposal, kept: readonly LayoutRule[]): readonly number[] {
+function nearest({ name, unit }: Turn, proposal: LayoutProposal, kept: readonly LayoutRule[]): readonly number[] {
   const value = numberOf(proposal, name)
   const step = unit ? unit(proposal) : 1
   if (value === undefined || step === undefined) return []
   const base = Math.floor(value / step) * step
-  const does = (other: number) =>
-    other >= 1 && other !== value && kept.every(one => one.holds(turned(proposal, name, other)))
-  const below = candidates(index => base - index * step).find(does)
-  const above = candidates(index => base + (index + 1) * step).find(does)
-  return [below, above].filter(found => found !== undefined)
+  const find = (first: number, stride: number) => {
+    for (let other = first, tries = 0; tries < 4096 && other >= 1; other += stride, tries++)
+      if (other !== value && kept.every(one => one.holds(turned(proposal, name, other)))) return other
+    return undefined
+  }
+  return [find(base, -step), find(base + step, step)].filter(found => found !== undefined)
 }
-
-const candidates = (value: (index: number) => number) => Array.from({ length: 4096 }, (_, index) => value(index))

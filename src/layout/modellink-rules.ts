@@ -1,5 +1,5 @@
 import { divides, type LayoutRule } from './layout-rule.ts'
-import type { Proposal } from './proposal.ts'
+import type { LayoutProposal } from './proposal.ts'
 
 const source = 'ModelLink d4feda79, modellink/training/arguments.py'
 
@@ -117,15 +117,14 @@ export const modelLinkRules = [
   },
   {
     rule: 'stages-by-list',
-    source: `${source}:692-696,768-769`,
-    holds: ({ model, layout: { pp, layersPerStage } }) =>
+    source: `${source}:692-696`,
+    holds: ({ layout: { pp, layersPerStage } }) =>
       layersPerStage === undefined ||
       (pp > 1 &&
         layersPerStage.length === pp &&
-        layersPerStage.every(count => Number.isSafeInteger(count) && count >= 1) &&
-        (model?.numLayers === undefined || layersPerStage.reduce((sum, count) => sum + count, 0) === model.numLayers)),
-    message: ({ model, layout: { pp, layersPerStage = [] } }) =>
-      `layersPerStage [${layersPerStage}] must be ${pp} numbers from 1 that add up to ${model?.numLayers ?? 'all'} layers, with pp from 2; they are ${layersPerStage.length} and add up to ${layersPerStage.reduce((sum, count) => sum + count, 0)}.`,
+        layersPerStage.every(count => Number.isSafeInteger(count) && count >= 1)),
+    message: ({ layout: { pp, layersPerStage = [] } }) =>
+      `layersPerStage [${layersPerStage}] must be a number from 1 for each of pp ${pp} stages, two or more; they are ${layersPerStage.length}.`,
   },
   {
     rule: 'list-without-virtual-stages',
@@ -153,23 +152,23 @@ export const modelLinkRules = [
   },
 ] as const satisfies readonly LayoutRule[]
 
-const algorithmOf = ({ flags }: Proposal) => flags?.contextParallelAlgo ?? 'ulysses'
+const algorithmOf = ({ flags }: LayoutProposal) => flags?.contextParallelAlgo ?? 'ulysses'
 
 /** Parts into which a sequence is cut: rings take one from each end, so that the causal mask weighs alike on all. */
-function sequenceCuts(proposal: Proposal): number {
+function sequenceCuts(proposal: LayoutProposal): number {
   const { cp = 1 } = proposal.layout
   return cp === 1 || algorithmOf(proposal) === 'ulysses' ? cp : 2 * cp
 }
 
 /** Devices that share out the heads of one sequence among them. */
-function ulyssesSize(proposal: Proposal): number {
+function ulyssesSize(proposal: LayoutProposal): number {
   const { cp = 1 } = proposal.layout
   const algorithm = algorithmOf(proposal)
   return algorithm === 'ulysses' ? cp : algorithm === 'hybrid' ? (proposal.flags?.ulyssesDegreeInCp ?? 1) : 1
 }
 
 /** The model's heads where Ulysses shares them out. */
-function headsUnderUlysses(proposal: Proposal): number | undefined {
+function headsUnderUlysses(proposal: LayoutProposal): number | undefined {
   const { cp = 1 } = proposal.layout
   return cp === 1 || algorithmOf(proposal) === 'megatron' ? undefined : proposal.model?.numAttentionHeads
 }

@@ -1,5 +1,5 @@
 /** A training as its numbers: what `layoutViolations` judges. What is not known breaks no rule. */
-export interface Proposal {
+export interface LayoutProposal {
   readonly model?: ModelNumbers | undefined
   readonly layout: LayoutNumbers
   readonly batch?: BatchNumbers | undefined

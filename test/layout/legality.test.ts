@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { checkLayout, isLegal, layoutViolations } from '../../src/layout/legality.ts'
-import type { Proposal } from '../../src/layout/proposal.ts'
+import type { LayoutProposal } from '../../src/layout/proposal.ts'
 
 const glm3 = { numLayers: 28, ffnHiddenSize: 13696, numAttentionHeads: 32, numQueryGroups: 2 }
-const said = (proposal: Proposal) =>
+const said = (proposal: LayoutProposal) =>
   layoutViolations(proposal).map(({ rule, explain }) => {
     const { message, hint } = explain()
     return [rule, ...[message, hint].filter(Boolean)].join(' | ')
