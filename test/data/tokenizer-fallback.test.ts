@@ -106,7 +106,7 @@ describe('what is not known is encoded by the package tokenizers, whole texts at
     const cases: [(json: Json) => void, RegExp][] = [
       [json => (json.model.continuing_subword_prefix = '##'), /continuing_subword_prefix "##"/],
       [json => (json.model.dropout = 0.1), /dropout 0.1/],
-      [json => (json.model.type = 'Unigram'), /pieces and scores/],
+      [json => (json.model.type = 'Unigram'), /a list of 1 to 1048576 pieces/],
       [json => (json.model.vocab.a = json.model.vocab.b), /no two tokens share/],
       [json => (json.normalizer = { type: 'None of these' }), /expected a tokenizer that the package tokenizers reads/],
       [json => (json.post_processor = { type: 'BertProcessing' }), /expected a tokenizer that the package/],

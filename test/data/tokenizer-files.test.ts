@@ -46,6 +46,39 @@ describe('a tokenizer.json that cannot be right is refused', () => {
     ['an added token without content', json => (json.added_tokens[1] = { id: 1 }), /a token in added_tokens\[1\]/],
     ['an added token with another id', json => (json.added_tokens[1].id = 99), /id 1 for the added token .*, found 99/],
     [
+      'Unigram without pieces',
+      json => (json.model = { type: 'Unigram', vocab: {}, unk_id: 0 }),
+      /list of 1 to 1048576/,
+    ],
+    [
+      'a Unigram piece without a score',
+      json => (json.model = { type: 'Unigram', vocab: [['<unk>', 0], ['a']], unk_id: 0 }),
+      /a piece and its score in model\.vocab\[1\], found \["a"\]/,
+    ],
+    [
+      'a Unigram piece that comes twice',
+      json =>
+        (json.model = {
+          type: 'Unigram',
+          vocab: [
+            ['a', 0],
+            ['a', -1],
+          ],
+          unk_id: 0,
+        }),
+      /pieces that differ, found a as 0 and 1/,
+    ],
+    [
+      'an unknown Unigram piece beyond the others',
+      json => (json.model = { type: 'Unigram', vocab: [['a', 0]], unk_id: 1 }),
+      /model\.unk_id below 1, found 1/,
+    ],
+    [
+      'replacement rules that end too early',
+      json => (json.normalizer = { type: 'Precompiled', precompiled_charsmap: '/////w==' }),
+      /a trie of whole numbers/,
+    ],
+    [
       'a template with an unknown token',
       json =>
         (json.post_processor = {

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { toUSVString } from 'node:util'
 import llamaTokenizer from 'llama-tokenizer-js'
 import { describe, expect, test } from 'vitest'
+import { readSentencePieceModel } from '../../src/data/tokenizer/sentencepiece-model.ts'
 import { fuzzTexts } from './fuzz-text.ts'
 import { differences, loadFrom } from './oracle.ts'
 
@@ -161,7 +162,45 @@ const variants: Record<string, () => TokenizerJson> = {
   'byte level with a vocabulary of 43 bytes': () => readJson('tiny/tok'),
 }
 
+/** The pieces of a small SentencePiece model as a Unigram tokenizer.json has them. */
+const unigram = (name: string, more: object): TokenizerJson => {
+  const file = readFileSync(golden(`sentencepiece/${name}.model`))
+  const { pieces, unkId, byteFallback, normalizer } = readSentencePieceModel(file, name)
+  const charsmap = Buffer.from(normalizer.charsmap).toString('base64')
+  const vocab = pieces.map(({ text, score }) => [text, score] as const)
+  const model = { type: 'Unigram', unk_id: unkId, vocab, byte_fallback: byteFallback }
+  const json = {
+    ...{ version: '1.0', truncation: null, padding: null, added_tokens: [], post_processor: null, model },
+    ...{ normalizer: { type: 'Precompiled', precompiled_charsmap: charsmap }, decoder: null, ...more },
+  }
+  return json as unknown as TokenizerJson
+}
+const behindMark = { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always', split: true }
+const unigrams: Record<string, () => TokenizerJson> = {
+  'Unigram as in XLM-R': () =>
+    unigram('unigram', {
+      pre_tokenizer: { type: 'Sequence', pretokenizers: [{ type: 'WhitespaceSplit' }, behindMark] },
+    }),
+  'Unigram as in T5': () => {
+    const { normalizer } = unigram('unigram', {})
+    const strip = { type: 'Strip', strip_left: false, strip_right: true }
+    const normalizers = [normalizer, strip, { type: 'Replace', pattern: { Regex: ' {2,}' }, content: '▁' }]
+    return unigram('unigram', { normalizer: { type: 'Sequence', normalizers }, pre_tokenizer: behindMark })
+  },
+  'Unigram with bytes for what is unknown': () =>
+    unigram('unigram-bytes', { normalizer: null, pre_tokenizer: behindMark }),
+  'Unigram on whole texts': () => unigram('unigram', { normalizer: null, pre_tokenizer: null }),
+}
+
 describe('ids are those of Hugging Face tokenizers', () => {
+  test.each(Object.entries(unigrams))('%s', async (_, make) => {
+    const json = make()
+    const words = (json.model.vocab as unknown as [string, number][]).map(([text]) => text)
+    const tokenizer = await loadFrom({ 'tokenizer.json': json })
+    expect(tokenizer.adjustments).toEqual([])
+    expect(await differences(tokenizer, { json, texts: fuzzTexts(800, { seed: 6, words }) })).toEqual([])
+  })
+
   for (const [name, make] of Object.entries(variants)) {
     test(name, async () => {
       const json = make()

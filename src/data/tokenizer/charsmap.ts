@@ -1,6 +1,6 @@
 import { FormatError } from '../../errors.ts'
 
-/** Length of the longest rule that starts at `at`, and what it writes there; undefined when no rule does. */
+/** Length of the longest rule (or of the shortest, where that is asked for) that starts at `at`, and what it writes there; undefined when no rule does. */
 export type Charsmap = (text: Uint8Array, at: number) => { length: number; replacement: Uint8Array } | undefined
 
 /**
@@ -8,7 +8,11 @@ export type Charsmap = (text: Uint8Array, at: number) => { length: number; repla
  * the replacements, each ended by a zero byte. Source: sentencepiece, normalizer.cc, and Darts-clone, `DoubleArrayUnit`.
  * @throws FormatError when sizes or places do not fit.
  */
-export function readCharsmap(blob: Uint8Array, file: string): Charsmap | undefined {
+export function readCharsmap(
+  blob: Uint8Array,
+  file: string,
+  { shortest = false }: { shortest?: boolean } = {},
+): Charsmap | undefined {
   if (blob.length === 0) return undefined
   const view = new DataView(blob.buffer, blob.byteOffset, blob.byteLength)
   const trieBytes = blob.length >= 4 ? view.getUint32(0, true) : 0
@@ -36,6 +40,7 @@ export function readCharsmap(blob: Uint8Array, file: string): Charsmap | undefin
       if ((unit & 0x800000ff) !== byte || byte === 0) break
       node ^= offsetOf(unit)
       if ((unit & 0x100) !== 0) longest = { length: i + 1 - at, value: (units[node] ?? 0) & 0x7fffffff }
+      if (shortest && longest) break
     }
     return longest && { length: longest.length, replacement: replacementAt(longest.value) }
   }

@@ -2,10 +2,11 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { FormatError, UnsupportedError } from '../../errors.ts'
 import type { AddedToken } from './added-tokens.ts'
-import { isId, limits, readMerges, readVocabulary } from './bpe-model.ts'
+import { readMerges, readVocabulary } from './bpe-model.ts'
 import { createBlockingCall, type FallbackAnswer } from './fallback-thread.ts'
 import { readJsonObject, type TokenizerConfig } from './tokenizer-config.ts'
 import { mergeAddedTokens } from './tokenizer-json.ts'
+import { readUnigram } from './unigram-json.ts'
 
 /** A tokenizer.json as the package `tokenizers` carries it out. */
 export interface FallbackEncoder {
@@ -76,12 +77,8 @@ function checkModel(model: unknown, { file, refusal }: { file: string; refusal: 
   // Dropout gives other ids each time.
   if (type === 'BPE' && (dropout || continuing_subword_prefix)) throw refusal
   if (type === 'Unigram') {
-    const pieces = Array.isArray(vocab) ? vocab : []
-    const wrong = pieces.findIndex(piece => typeof piece?.[0] !== 'string' || !Number.isFinite(piece[1]))
-    const isInside = unk_id === undefined || unk_id === null || (isId(unk_id) && unk_id < pieces.length)
-    if (pieces.length > 0 && pieces.length <= limits.tokens && wrong < 0 && isInside) return
-    const found = wrong < 0 ? `${pieces.length}, and unk_id ${unk_id}` : `${JSON.stringify(pieces[wrong])} at ${wrong}`
-    throw new FormatError({ file, expected: `model.vocab with 1 to ${limits.tokens} pieces and scores`, found })
+    readUnigram({ vocab, unk_id }, file)
+    return
   }
   const tokens = readVocabulary(vocab, file)
   if (merges !== undefined) readMerges(merges, { vocab: tokens, file })

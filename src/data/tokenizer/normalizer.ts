@@ -1,4 +1,5 @@
 import { UnsupportedError } from '../../errors.ts'
+import { readCharsmap } from './charsmap.ts'
 
 /** What `tokenizer.json` does to text before splitting it. */
 export interface Normalizer {
@@ -37,6 +38,9 @@ interface Json {
   readonly prepend?: unknown
   readonly pattern?: unknown
   readonly content?: unknown
+  readonly precompiled_charsmap?: unknown
+  readonly strip_left?: unknown
+  readonly strip_right?: unknown
 }
 
 function flatten(normalizer: unknown): Json[] {
@@ -56,10 +60,50 @@ function readStep(json: Json): Step {
     const isUnit = pattern.length === 1 && content.length === 1
     return isUnit ? { apply, units: { from: pattern.charCodeAt(0), to: content.charCodeAt(0) } } : { apply }
   }
+  if (type === 'Precompiled' && typeof json.precompiled_charsmap === 'string') {
+    return { apply: precompiled(Buffer.from(json.precompiled_charsmap, 'base64')) }
+  }
+  if (type === 'Strip') {
+    const [left, right] = [json.strip_left === true, json.strip_right === true]
+    return { apply: text => strip(text, { left, right }) }
+  }
+  if (type === 'Replace' && (json.pattern as { Regex?: unknown })?.Regex === ' {2,}' && typeof content === 'string') {
+    return { apply: text => text.replace(/ {2,}/g, () => content) }
+  }
   throw new UnsupportedError(
     `tokenizer.json normalizes with ${JSON.stringify(json).slice(0, 200)}, which this version does not know.`,
     {
-      hint: 'Known are NFC, NFD, NFKC, NFKD, Prepend, Replace of a string, and Sequences of these.',
+      hint: 'Known are NFC, NFD, NFKC, NFKD, Precompiled, Prepend, Strip, Replace of a string, and Sequences of these.',
     },
   )
+}
+
+/**
+ * Rules of sentencepiece as tokenizers applies them: to each grapheme of less than six bytes as a whole, or else to each
+ * of its characters; the shortest rule that it begins with replaces all of it. Source: spm_precompiled, `Precompiled`.
+ */
+function precompiled(blob: Uint8Array): (text: string) => string {
+  const charsmap = readCharsmap(blob, 'tokenizer.json', { shortest: true })
+  const graphemes = new Intl.Segmenter('en', { granularity: 'grapheme' })
+  const replaced = (part: string) => {
+    const rule = charsmap?.(Buffer.from(part), 0)
+    return rule && Buffer.from(rule.replacement).toString('utf8')
+  }
+  return text => {
+    let done = ''
+    for (const { segment } of graphemes.segment(text)) {
+      const whole = Buffer.byteLength(segment) < 6 ? replaced(segment) : undefined
+      if (whole !== undefined) done += whole
+      else for (const character of segment) done += replaced(character) ?? character
+    }
+    return done
+  }
+}
+
+function strip(text: string, { left, right }: { left: boolean; right: boolean }): string {
+  const start = left ? text.replace(/^\p{White_Space}+/u, '') : text
+  if (!right) return start
+  let end = start.length
+  while (end > 0 && /\p{White_Space}/u.test(start[end - 1] as string)) end--
+  return start.slice(0, end)
 }

@@ -18,6 +18,8 @@ export type PreTokenizer =
       readonly prepend: 'always' | 'first' | 'never'
       /** Whether each replacement starts a new piece. */
       readonly split: boolean
+      /** Whether text is cut at white space, which vanishes, before anything is put in front. */
+      readonly isCutAtSpaces?: boolean | undefined
     }
 
 interface Json {
@@ -36,7 +38,9 @@ interface Json {
 /** @throws UnsupportedError when it is of a form, or has a pattern, that this version does not know. */
 export function readPreTokenizer(preTokenizer: unknown): PreTokenizer {
   if (preTokenizer === null || preTokenizer === undefined) return { kind: 'none' }
-  const steps = flatten(preTokenizer as Json)
+  const [head, ...rest] = flatten(preTokenizer as Json)
+  const isCutAtSpaces = head?.type === 'WhitespaceSplit' && rest[0]?.type === 'Metaspace'
+  const steps = isCutAtSpaces || !head ? rest : [head, ...rest]
   const [first, second] = steps
   const regex = (first?.pattern as { Regex?: unknown } | undefined)?.Regex
   if (steps.length === 1 && first?.type === 'ByteLevel') {
@@ -56,13 +60,16 @@ export function readPreTokenizer(preTokenizer: unknown): PreTokenizer {
     replacement.length === 1
   ) {
     const prepend = first.add_prefix_space === false ? 'never' : (first.prepend_scheme ?? 'always')
-    if (prepend === 'always' || prepend === 'first' || prepend === 'never') {
-      return { kind: 'metaspace', replacement: replacement.charCodeAt(0), prepend, split: first.split !== false }
+    if (prepend === 'always' || (!isCutAtSpaces && (prepend === 'first' || prepend === 'never'))) {
+      const plain = { replacement: replacement.charCodeAt(0), prepend, split: first.split !== false } as const
+      return { kind: 'metaspace', ...plain, ...(isCutAtSpaces ? { isCutAtSpaces } : {}) }
     }
   }
   throw new UnsupportedError(
     `tokenizer.json splits text with ${JSON.stringify(preTokenizer).slice(0, 400)}, which this version does not know.`,
-    { hint: 'Known are ByteLevel, a Split by a known pattern followed by ByteLevel, Metaspace, and none.' },
+    {
+      hint: 'Known are ByteLevel, a Split by a known pattern followed by ByteLevel, Metaspace (also behind WhitespaceSplit), and none.',
+    },
   )
 }
 

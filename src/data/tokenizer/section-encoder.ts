@@ -57,9 +57,9 @@ export function createSectionEncoder(
       }
     }
     case 'metaspace': {
-      const { replacement, prepend, split } = preTokenizer
+      const { replacement, prepend, split, isCutAtSpaces } = preTokenizer
       const mark = String.fromCharCode(replacement)
-      return ({ text, isStart }) => {
+      const encode: SectionEncoder = ({ text, isStart }) => {
         const wanted = prepend === 'always' || (prepend === 'first' && isStart)
         const end = loadNormalized(wanted && !text.startsWith(' ') && !text.startsWith(mark) ? mark + text : text)
         replaceUnits(buffers.units, end, { from: 0x20, to: replacement })
@@ -70,6 +70,10 @@ export function createSectionEncoder(
           encodePiece(start, stop)
           start = stop
         }
+      }
+      if (!isCutAtSpaces) return encode
+      return ({ text, isStart }) => {
+        for (const word of text.split(/\p{White_Space}+/u)) if (word !== '') encode({ text: word, isStart })
       }
     }
   }

@@ -9,15 +9,20 @@ import { readPreTokenizer } from './pre-tokenizer.ts'
 import { bpeTables } from './section-encoder.ts'
 import { readJsonObject, type TokenizerConfig } from './tokenizer-config.ts'
 import type { TokenizerParts } from './tokenizer-parts.ts'
+import { readUnigram } from './unigram-json.ts'
 
 /** Reads `tokenizer.json`. @throws FormatError or UnsupportedError */
 export async function readTokenizerJson(folder: string, config: TokenizerConfig): Promise<TokenizerParts> {
   const file = join(folder, 'tokenizer.json')
   const json = (await readJsonObject(file)) ?? {}
-  const model = readModel(json.model, file)
+  const isUnigram = (json.model as ModelJson | undefined)?.type === 'Unigram'
+  const model = isUnigram ? readUnigram(json.model as ModelJson, file) : readModel(json.model, file)
   const { vocab } = model
   const tokens = mergeAddedTokens(json.added_tokens, { vocab, file, config })
   const preTokenizer = readPreTokenizer(json.pre_tokenizer)
+  if (isUnigram && preTokenizer.kind === 'byteLevel') {
+    throw new UnsupportedError(`${file}: a Unigram model behind ByteLevel, which this version does not know.`)
+  }
   return {
     file,
     vocab,
@@ -26,7 +31,7 @@ export async function readTokenizerJson(folder: string, config: TokenizerConfig)
     isSlow: false,
     normalizer: normalizerSpec(json.normalizer),
     preTokenizer,
-    tables: () => bpeTables(model, preTokenizer),
+    tables: () => ('tables' in model ? model.tables : bpeTables(model, preTokenizer)),
     decoder: json.decoder,
     template: readPostProcessor(json.post_processor, file),
   }
@@ -60,7 +65,7 @@ function readModel(model: unknown, file: string): BpeModel {
   if (typeof model !== 'object' || model === null) throw new FormatError({ file, expected: 'a model', found: 'none' })
   const json = model as ModelJson
   if (json.type !== undefined && json.type !== 'BPE') {
-    throw new UnsupportedError(`${file}: a model of type ${json.type}; this version knows BPE.`)
+    throw new UnsupportedError(`${file}: a model of type ${json.type}; this version knows BPE and Unigram.`)
   }
   for (const name of ['dropout', 'continuing_subword_prefix', 'end_of_word_suffix'] as const) {
     if (json[name])

@@ -1,4 +1,4 @@
-import { type EncodingBuffers, type PieceEncoder, pairAt, reserveIds } from './encoding-buffers.ts'
+import { type EncodingBuffers, type PieceEncoder, reserveIds } from './encoding-buffers.ts'
 import type { SentencePieceModel } from './sentencepiece-model.ts'
 
 /** Added to the lowest score for a character without a piece. Source: sentencepiece, unigram_model.cc, `kUnkPenalty`. */
@@ -17,6 +17,8 @@ export interface UnigramTables extends Pick<SentencePieceModel, 'pieces' | 'unkI
   readonly ids: Int32Array
   /** Ids of the bytes that a character without a piece becomes; absent: it stays unknown. */
   readonly byteIds?: readonly number[] | undefined
+  /** `tokenizers` keeps sums as 64-bit floats, and takes unknown characters in a row for a piece where they spell one. */
+  readonly library: 'sentencepiece' | 'tokenizers'
 }
 
 /** `idOf` says under which id a piece comes out. */
@@ -34,6 +36,7 @@ export function unigramTables(
   const ids = Int32Array.from(pieces, ({ text }, id) => idOf(text, id))
   return {
     kind: 'unigram',
+    library: 'sentencepiece',
     pieces,
     unkId,
     ids,
@@ -43,11 +46,11 @@ export function unigramTables(
 
 /**
  * The pieces whose scores add up highest, found as sentencepiece finds them: in one pass over the text, sums kept as
- * 32-bit floats, of equal ones the earlier.
+ * 32-bit floats, of equal ones the earlier; and as tokenizers does (models/unigram/model.rs, `encode_optimized`).
  * Source: sentencepiece 0.2.2, `Model::EncodeOptimized`; `farSum` and `userDefinedScore` as measured with models made for that.
  */
 export function createUnigramEncoder(
-  { pieces, unkId, byteIds, ids }: UnigramTables,
+  { pieces, unkId, byteIds, ids, library }: UnigramTables,
   buffers: EncodingBuffers,
 ): PieceEncoder {
   const usable = pieces.flatMap(({ text, kind }, id) =>
@@ -56,11 +59,15 @@ export function createUnigramEncoder(
   const trie = createTrie(usable)
   const normal = pieces.filter(({ kind }) => kind === 'normal').map(({ score }) => score)
   const lowest = normal.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY)
-  const unkScore = Math.fround(Math.fround(lowest) - unkPenalty)
+  const isExact = library === 'tokenizers'
+  const round = isExact ? (sum: number) => sum : Math.fround
+  const wholes = new Map(isExact ? usable.map(({ text, id }) => [text, id]) : [])
+  const unkScore = round(round(lowest) - unkPenalty)
   const scores = Float64Array.from(pieces, ({ text, score, kind }) =>
     kind === 'userDefined' ? Math.fround(userDefinedScore * (Buffer.byteLength(text) - 1)) : score,
   )
-  let sums = new Float32Array(0)
+  const createSums = (length: number) => (isExact ? new Float64Array(length) : new Float32Array(length))
+  let sums = createSums(0)
   let starts = new Int32Array(0)
   let best = new Int32Array(0)
 
@@ -68,7 +75,7 @@ export function createUnigramEncoder(
     const { units } = buffers
     const length = end - start
     if (sums.length <= length) {
-      sums = new Float32Array(2 * length + 2)
+      sums = createSums(2 * length + 2)
       starts = new Int32Array(2 * length + 2)
       best = new Int32Array(2 * length + 2)
     }
@@ -86,7 +93,7 @@ export function createUnigramEncoder(
       const unit = units[start + from] as number
       const width = unit >= 0xd800 && unit < 0xdc00 ? 2 : 1
       let here = sums[from] as number
-      if (Math.abs(here) > farSum) {
+      if (!isExact && Math.abs(here) > farSum) {
         for (let to = from + 1; to <= reach; to++) sums[to] = (sums[to] as number) - here
         here = 0
       }
@@ -98,10 +105,10 @@ export function createUnigramEncoder(
         to++
         const id = trie.pieceAt(node)
         if (id < 0) continue
-        offer(to, { from, id, sum: Math.fround((scores[id] as number) + here) })
+        offer(to, { from, id, sum: round((scores[id] as number) + here) })
         if (to - from === width) hasSingle = true
       }
-      if (!hasSingle) offer(from + width, { from, id: unkId, sum: Math.fround(unkScore + here) })
+      if (!hasSingle) offer(from + width, { from, id: unkId, sum: round(unkScore + here) })
       from += width
     }
     let count = 0
@@ -109,21 +116,29 @@ export function createUnigramEncoder(
     const ends: number[] = []
     for (let to = length; to > 0; to = starts[to] as number) ends[count++] = to
     reserveIds(buffers, 4 * count)
-    let wasUnknown = false
-    for (const to of ends.reverse()) {
-      const id = best[to] as number
-      const isUnknown = id === unkId
-      if (isUnknown && byteIds) {
-        const from = start + (starts[to] as number)
-        const unit = units[from] as number
-        const codePoint = unit >= 0xd800 && unit < 0xdc00 ? pairAt(units, from) : unit
-        for (const byte of Buffer.from(String.fromCodePoint(codePoint), 'utf8')) {
-          buffers.ids[buffers.length++] = byteIds[byte] as number
-        }
-      } else if (!isUnknown || !wasUnknown) buffers.ids[buffers.length++] = ids[id] as number
-      wasUnknown = isUnknown
+    ends.reverse()
+    for (let i = 0; i < ends.length; i++) {
+      const id = best[ends[i] as number] as number
+      if (id !== unkId) {
+        buffers.ids[buffers.length++] = ids[id] as number
+        continue
+      }
+      const from = starts[ends[i] as number] as number
+      while (best[ends[i + 1] as number] === unkId) i++
+      pushUnknown(textOf(units, start + from, start + (ends[i] as number)))
     }
   }
+
+  function pushUnknown(text: string): void {
+    const whole = wholes.get(text)
+    if (whole === undefined && byteIds) {
+      for (const byte of Buffer.from(text)) buffers.ids[buffers.length++] = byteIds[byte] as number
+    } else buffers.ids[buffers.length++] = ids[whole ?? unkId] as number
+  }
+}
+
+function textOf(units: Uint16Array, start: number, end: number): string {
+  return Buffer.from(units.buffer, units.byteOffset + 2 * start, 2 * (end - start)).toString('utf16le')
 }
 
 /** A trie over code units: edges by open addressing, nodes by number. */
