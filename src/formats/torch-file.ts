@@ -17,6 +17,11 @@ export interface TorchFile {
    * given. A vector has rows of one element.
    */
   readRows(tensor: PickleTensor, rows: { start: number; end: number }, into?: Uint8Array): Promise<Uint8Array>
+  /**
+   * The CRC-32 that the file's directory gives for a tensor's bytes, or undefined when its storage holds more than
+   * the tensor. Whether the bytes agree with it is another question: see `checkTorchFile`.
+   */
+  storedCrc(tensor: PickleTensor): number | undefined
   close(): Promise<void>
 }
 
@@ -53,10 +58,16 @@ export async function openTorchFile(path: string): Promise<TorchFile> {
       global: torchGlobal,
       persistent: (id, refuse) => storageOf(id, { root, entries, refuse }),
     })
+    const places = new Map([...entries.values()].map(entry => [entry.offset, entry]))
     return {
       path,
       value,
       readRows: (tensor, rows, into) => readRows(file, tensor, rows, into),
+      storedCrc: tensor => {
+        const record = places.get(tensor.offset)
+        const isWhole = record?.byteLength === tensor.shape.reduce((a, b) => a * b, dtypeBytes[tensor.dtype])
+        return isWhole && isContiguous(tensor) ? record.crc32 : undefined
+      },
       close: () => file.close(),
     }
   } catch (error) {
@@ -154,18 +165,23 @@ async function readRows(
   rows: { start: number; end: number },
   into?: Uint8Array,
 ): Promise<Uint8Array> {
-  let width = 1
-  for (let axis = tensor.shape.length - 1; axis >= 0; axis--) {
-    if (tensor.shape[axis] !== 1 && tensor.stride[axis] !== width) {
-      throw new UnsupportedError(
-        `${file.path}: a tensor of shape [${tensor.shape}] has strides [${tensor.stride}]; only contiguous ones are read.`,
-        { hint: 'Save it with .contiguous().' },
-      )
-    }
-    if (axis > 0) width *= tensor.shape[axis]!
+  if (!isContiguous(tensor)) {
+    throw new UnsupportedError(
+      `${file.path}: a tensor of shape [${tensor.shape}] has strides [${tensor.stride}]; only contiguous ones are read.`,
+      { hint: 'Save it with .contiguous().' },
+    )
   }
-  const rowBytes = width * dtypeBytes[tensor.dtype]
+  const rowBytes = tensor.shape.slice(1).reduce((a, b) => a * b, dtypeBytes[tensor.dtype])
   return file.read(tensor.offset + rows.start * rowBytes, (rows.end - rows.start) * rowBytes, into)
+}
+
+function isContiguous({ shape, stride }: PickleTensor): boolean {
+  let width = 1
+  for (let axis = shape.length - 1; axis >= 0; axis--) {
+    if (shape[axis] !== 1 && stride[axis] !== width) return false
+    width *= shape[axis]!
+  }
+  return true
 }
 
 function hex(value: number): string {
