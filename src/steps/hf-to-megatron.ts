@@ -15,7 +15,7 @@ const size = z.number().int().positive()
 /**
  * Cuts a Hugging Face model into Megatron shards, tensor for tensor as the toolchain's converter does.
  *
- * Runs in this process; memory does not grow with the model.
+ * Runs in this process; memory does not grow with the model. After a kill it goes on after the stages that it finished.
  * @throws LayoutError, before anything runs, when the model cannot be cut so; UnsupportedError for a model that is not
  * of a known family; FormatError naming the tensor that is missing, unknown or of another shape.
  */
@@ -68,6 +68,7 @@ export const hfToMegatron = defineStep({
     if (model.id) checkModel(model.id, architecture, join(model.path, 'config.json'))
     await writeMegatronCheckpoint(path, {
       ...{ source, architecture, parallel, layout, iteration, dtype: storedDtype(dtype), signal, onProgress: progress },
+      resume: true,
     })
   } finally {
     await source.close()

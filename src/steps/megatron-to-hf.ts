@@ -1,4 +1,3 @@
-import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { openMegatronCheckpoint } from '../checkpoint/open-megatron.ts'
@@ -11,7 +10,7 @@ import { storedDtype, WeightDtype } from './weight-dtype.ts'
 /**
  * Puts Megatron shards together into a Hugging Face folder that can be loaded at once; LoRA adapters are merged.
  *
- * Runs in this process; memory does not grow with the model. Configuration and tokenizer come from `like`.
+ * Runs in this process; memory does not grow with the model; after a kill it keeps the shards that it finished. Configuration and tokenizer come from `like`.
  * @throws FormatError naming the rank or tensor that is missing or of another shape, or the number in which `like` is
  * another model; UnsupportedError when `like` is of no known family.
  */
@@ -29,15 +28,13 @@ export const megatronToHf = defineStep({
   check: async ({ like }) => (like?.path ? [(await readArchitecture(like.path)).family] : []),
 }).run(async ({ checkpoint, like, dtype }, { workDir, signal, progress }) => {
   const path = join(workDir, 'hf')
-  // A folder that an attempt finished without living to tell is whole, but nobody knows of what.
-  await rm(path, { recursive: true, force: true })
   const { iteration, loraBase } = checkpoint
   const architecture = await readArchitecture(like.path)
   const source = await openMegatronCheckpoint(checkpoint.path, { iteration, architecture, base: loraBase?.path })
   try {
     await writeHfModel(path, {
       ...{ source, architecture, like: like.path },
-      ...{ dtype: storedDtype(dtype), signal, onProgress: progress },
+      ...{ dtype: storedDtype(dtype), signal, onProgress: progress, resume: true },
     })
   } finally {
     await source.close()
