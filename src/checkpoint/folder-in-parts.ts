@@ -28,8 +28,8 @@ const Notes = z.object({
 
 /**
  * Makes a folder appear at `path` whole, in the place of what is there, or not at all: `fill` writes it, part by part,
- * beside its place. When `fill` throws, nothing is left behind; with `resume` the finished parts are, as after a kill,
- * in `.NAME.partial`, and the next call goes on from there.
+ * beside its place. When `fill` throws, nothing is left behind; with `resume` the finished parts are, in `.NAME.partial`,
+ * and the next call goes on from there, as after a kill.
  * @throws LockedError while another process writes the same folder.
  */
 export async function appearInParts(
@@ -72,8 +72,9 @@ export async function appearInParts(
       throw error
     })
   } catch (error) {
-    if (resume) await note(null)
-    else for (const left of [folder, notesFile]) await rm(left, { recursive: true, force: true })
+    await removeOthers(folder, resume ? parts : {})
+    if (resume && Object.keys(parts).length > 0) await note(null).catch(() => {})
+    else await rm(notesFile, { force: true })
     throw error
   }
   if (isFlushed) await flush(dirname(path))
