@@ -37,7 +37,7 @@ export interface PreprocessOptions extends HandlerOptions {
   readonly seed?: number | undefined
   /** Whether rows that cannot be read stop the work (default) or are counted and left out. */
   readonly onBadRow?: 'fail' | 'skip' | undefined
-  /** Threads that encode; results do not depend on it. Default: up to 4 for JSON lines above 20 MB, otherwise 1. */
+  /** Threads that encode; results do not depend on it. Default: up to 4 above 8 MB of input, otherwise 1. */
   readonly workers?: number | undefined
   /** Where to write the report, as JSON. Default: nowhere. */
   readonly reportFile?: string | undefined

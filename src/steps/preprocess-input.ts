@@ -28,7 +28,7 @@ export const preprocessFields = {
   seed: z.number().int().optional(),
   /** What to do with a row that cannot be read: `fail` (default), or `skip` and count it. */
   onBadRow: z.enum(['fail', 'skip']).optional(),
-  /** Threads; results do not depend on it. Default: up to 4 for JSON lines above 20 MB, otherwise 1. */
+  /** Threads; results do not depend on it. Default: up to 4 above 8 MB of input, otherwise 1. */
   workers: size.optional(),
 }
 

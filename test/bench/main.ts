@@ -1,6 +1,7 @@
 // Runs one benchmark: npm run bench -- NAME
 const benchmarks = new Map([
   ['convert', () => import('./convert.ts')],
+  ['preprocess', () => import('./preprocess.ts')],
   ['trainer', () => import('./trainer.ts')],
 ])
 
