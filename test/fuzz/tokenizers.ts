@@ -121,8 +121,20 @@ function wordsOf(tokenizer: Tokenizer): string[] {
 }
 
 /** Fuzzes one family: how many texts differ. */
-async function fuzz(family: Family, { count, seed }: { count: number; seed: number }): Promise<number> {
+async function fuzz(family: Family, limits: { count: number; seed: number }): Promise<number> {
   const oracle = await family.oracle()
+  try {
+    return await compare(family, oracle, limits)
+  } finally {
+    oracle.close()
+  }
+}
+
+async function compare(
+  family: Family,
+  oracle: Oracle,
+  { count, seed }: { count: number; seed: number },
+): Promise<number> {
   const tokenizer = await family.load()
   const notOurs = tokenizer.adjustments.find(line => line.startsWith('Encoded by the package'))
   if (notOurs !== undefined) throw new Error(notOurs)
@@ -145,7 +157,6 @@ async function fuzz(family: Family, { count, seed }: { count: number; seed: numb
       print(`    their ${[...expected].slice(0, 40)}`)
     })
   }
-  oracle.close()
   const size = `${(characters / 1e6).toFixed(1)} M characters, the longest ${longest}`
   print(`${family.name}: ${done} strings (${size}), ${different} differences`)
   return different
