@@ -4,6 +4,7 @@ import { appendFile, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/p
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { gzipSync } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { cutLineRanges, rangeBytes, readLineRange } from '../../src/data/json-line-ranges.ts'
 import { type PreprocessOptions, preprocessCorpus } from '../../src/data/preprocess.ts'
@@ -119,6 +120,35 @@ test('three datasets of instructions are the same with workers', async () => {
   await run({ ...options, workers: 1 }, 'alone')
   await run({ ...options, workers: 2 }, 'shared')
   expect(await contents('shared')).toEqual(await contents('alone'))
+})
+
+describe('rows of files that one thread reads and others encode', () => {
+  const rows = Array.from({ length: 2500 }, (_, i) => `${i} ${'the lazy dog, '.repeat(1 + ((i * 7919) % 23))}`)
+  const containers = {
+    'a.jsonl.gz': (texts: readonly unknown[]) => gzipSync(texts.map(text => JSON.stringify({ text, n: 1 })).join('\n')),
+    'a.json': (texts: readonly unknown[]) => JSON.stringify(texts.map(text => ({ n: 1, text }))),
+    'a.csv': (texts: readonly unknown[]) => `text\n${texts.map(text => `"${text}"`).join('\n')}\n`,
+  }
+  const names = Object.keys(containers) as (keyof typeof containers)[]
+
+  test.each(names)('give the same files for every number of threads: %s', async name => {
+    const file = join(folder, name)
+    await writeFile(file, containers[name](rows))
+    const alone = await run({ files: [file], workers: 1 }, 'alone')
+    const { report } = await run({ files: [file], workers: 2 }, 'shared')
+    expect(report).toEqual(alone.report)
+    expect(await contents('shared')).toEqual(await contents('alone'))
+  })
+
+  test('are named by their place when they are wrong, or counted', async () => {
+    const file = join(folder, 'a.jsonl.gz')
+    await writeFile(file, containers['a.jsonl.gz']([...rows.slice(0, 1200), 7, ...rows.slice(1200), 8]))
+    await expect(run({ files: [file], workers: 2 })).rejects.toThrow(/found a number in line 1201/)
+    const alone = await run({ files: [file], workers: 1, onBadRow: 'skip' }, 'alone')
+    const { report } = await run({ files: [file], workers: 2, onBadRow: 'skip' }, 'shared')
+    expect(report).toEqual(alone.report)
+    expect(report).toMatchObject({ rows: 2502, kept: 2500, wrongColumns: 2 })
+  })
 })
 
 describe('a bad row', () => {
