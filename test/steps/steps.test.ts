@@ -67,6 +67,19 @@ describe('the four steps', () => {
     )
   })
 
+  it('train with more tensor-parallel ranks than query groups, whose copies stay equal', async () => {
+    const data = preprocess({ corpus: rows, tokenizer: model, ...sft })
+    const trained = (tp: number) => {
+      const init = hfToMegatron({ model, parallel: { tp, pp: 1 } }, { name: `init-${tp}` })
+      const checkpoint = train({ data, init, ...hyper, trainIters: 2 }, { name: `train-${tp}` })
+      return megatronToHf({ checkpoint, like: model }, { name: `hf-${tp}` })
+    }
+    const { copied, single } = await run({ copied: trained(4), single: trained(1) }, { store: store() })
+    expect(await readFile(join(copied.path, 'model.safetensors'))).toEqual(
+      await readFile(join(single.path, 'model.safetensors')),
+    )
+  })
+
   it('train adapters only and merge them on the way back', async () => {
     const data = preprocess({ corpus: rows, tokenizer: model, ...sft })
     const init = hfToMegatron({ model, parallel: { tp: 2, pp: 1 } })
