@@ -2,6 +2,7 @@
 const benchmarks = new Map([
   ['convert', () => import('./convert.ts')],
   ['preprocess', () => import('./preprocess.ts')],
+  ['search', () => import('./search.ts')],
   ['trainer', () => import('./trainer.ts')],
 ])
 
