@@ -45,6 +45,9 @@ export interface EncodePool {
   close(): Promise<void>
 }
 
+/** What a row leaves behind dies young: a small nursery costs no time, and saves some 25 MB a thread. */
+const resourceLimits = { maxYoungGenerationSizeMb: 24 }
+
 /** Tasks that a thread has at a time: one in work, one waiting, so that it never waits for this thread. */
 const tasksAhead = 2
 
@@ -63,7 +66,7 @@ export function createEncodePool(
   let tasks = 0
   let failure: unknown
   const workers = Array.from({ length: threads }, () => {
-    const worker = new Worker(programPath('encode-worker'), { workerData: settings, execArgv: [] })
+    const worker = new Worker(programPath('encode-worker'), { workerData: settings, execArgv: [], resourceLimits })
     const member = { worker, busy: 0 }
     worker.on('message', (reply: EncodeReply) => {
       if ('facts' in reply) return ready.resolve(reply.facts)
