@@ -1,4 +1,4 @@
-import { stat } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { InputError, UnsupportedError } from '../errors.ts'
 
@@ -61,27 +61,23 @@ export const generationFacts: Readonly<Record<Generation, GenerationFacts>> = {
  * @throws InputError when it is no checkout, or lacks one of the generation's entry points; UnsupportedError for
  * AscendSpeed of 2023 and for a MindSpeed-LLM without `convert_ckpt.py`.
  */
-export async function detectGeneration(dir: string): Promise<Generation> {
-  const has = (path: string) =>
-    stat(join(dir, path)).then(
-      () => true,
-      () => false,
-    )
+export function detectGeneration(dir: string): Generation {
+  const has = (path: string) => existsSync(join(dir, path))
   for (const generation of generations.toReversed()) {
     const { marker, title, convert, preprocess, pretrain, finetune } = generationFacts[generation]
-    if (!(await has(marker))) continue
-    if (generation === 'mindspeed-llm' && !(await has(convert)) && (await has('convert_ckpt_v2.py')))
+    if (!has(marker)) continue
+    if (generation === 'mindspeed-llm' && !has(convert) && has('convert_ckpt_v2.py'))
       throw new UnsupportedError(`${dir} is a MindSpeed-LLM without convert_ckpt.py; releases 1.0.0 to 2.x are known.`)
     for (const entry of [convert, preprocess, pretrain, finetune])
-      if (!(await has(entry))) throw new InputError(`${dir} looks like ${title} but has no ${entry}.`)
+      if (!has(entry)) throw new InputError(`${dir} looks like ${title} but has no ${entry}.`)
     return generation
   }
-  if (await has('tools/ckpt_convert'))
+  if (has('tools/ckpt_convert'))
     throw new UnsupportedError(`${dir} is AscendSpeed of 2023, whose checkpoints no later toolchain reads.`, {
       hint: 'Use ModelLink 1.0 or later.',
     })
   const markers = generations.map(generation => generationFacts[generation].marker)
   throw new InputError(`${dir} is no checkout of the toolchain: it has none of ${markers.join(', ')}.`, {
-    hint: 'Name the folder that holds pretrain_gpt.py.',
+    hint: 'Name the folder that holds pretrain_gpt.py, or the generation where that folder is on other machines.',
   })
 }

@@ -21,13 +21,13 @@ export interface DescribedModel {
  *
  * The vocabulary is always given as `--padded-vocab-size`, since the toolchain would otherwise pad `len(tokenizer)`,
  * which is often less than the embedding has; so is `--norm-epsilon`, which the example scripts of Qwen leave at 1e-5
- * where the model has 1e-6. With fewer query groups than tp each is stored several times (`checkModelLayout`), and Megatron
- * is told of tp groups. Source: ascendspeed reference §2.6, §2.13; ModelLink's examples.
+ * where the model has 1e-6. With fewer query groups than tp each is stored several times , and Megatron
+ * is told of tp groups. Source: ModelLink 1.1, modellink/tokenizer/tokenizer.py:51-54, and its example scripts.
  */
 export function modelArguments(generation: Generation, model: DescribedModel): readonly Word[] {
   const { architecture, layout, tp } = model
   const { numAttentionHeads, hiddenSize, kvChannels, vocabSize } = architecture
-  const groups = Math.max(architecture.numQueryGroups, tp)
+  const groups = trainedQueryGroups(architecture, tp)
   return [
     ...(layout === 'mcore' ? ['--use-mcore-models'] : []),
     ...['--num-layers', architecture.numLayers, '--hidden-size', hiddenSize],
@@ -42,6 +42,11 @@ export function modelArguments(generation: Generation, model: DescribedModel): r
     ...['--padded-vocab-size', model.paddedVocabSize ?? paddedVocabSize({ vocabSize, tp })],
     ...['--make-vocab-size-divisible-by', 1, '--attention-dropout', '0.0', '--hidden-dropout', '0.0'],
   ]
+}
+
+/** Query groups that Megatron is told of: with fewer than tp, each is stored several times, so that there are tp. */
+export function trainedQueryGroups({ numQueryGroups }: Architecture, tp: number): number {
+  return tp % numQueryGroups === 0 ? Math.max(numQueryGroups, tp) : numQueryGroups
 }
 
 function positionWords(generation: Generation, { architecture, layout }: DescribedModel): readonly Word[] {

@@ -1,10 +1,11 @@
-import { join } from 'node:path'
-import { LayoutError, UnsupportedError } from '../errors.ts'
+import { join, resolve } from 'node:path'
+import { z } from 'zod'
+import { InputError, LayoutError, UnsupportedError } from '../errors.ts'
 import type { Launch, Word } from '../flow/launch.ts'
 import { checkModelLayout } from '../layout/parallel-layout.ts'
 import type { Architecture } from '../models/architecture.ts'
 import { splitFlags } from './flag-words.ts'
-import { type Generation, generationFacts } from './generations.ts'
+import { detectGeneration, type Generation, generationFacts, generations } from './generations.ts'
 import { acceptedFlags, type ParserName } from './parsers.ts'
 
 /** A checkout of the toolchain, as the machines that run its commands see it. */
@@ -12,6 +13,26 @@ export interface Toolchain {
   readonly generation: Generation
   /** Root of the checkout, where `pretrain_gpt.py` is. */
   readonly dir: string
+}
+
+/** Schema of the record, for steps that take one. */
+export const Toolchain: z.ZodType<Toolchain, Toolchain> = z.strictObject({
+  generation: z.enum(generations),
+  dir: z.string().min(1),
+})
+
+/**
+ * Names a checkout of AscendSpeed, ModelLink or MindSpeed-LLM for steps to work with. Without a `generation` it is
+ * told by the files in `dir`, which then has to be on this machine too.
+ * @throws InputError, UnsupportedError as `detectGeneration` does.
+ */
+export function ascendSpeed(options: {
+  readonly dir: string
+  readonly generation?: Generation | undefined
+}): Toolchain {
+  if (options.dir.trim() === '') throw new InputError("The toolchain's folder is empty.")
+  const dir = resolve(options.dir)
+  return { generation: options.generation ?? detectGeneration(dir), dir }
 }
 
 /** One command of the toolchain: a launch, with what has to be known to check and to print it. */

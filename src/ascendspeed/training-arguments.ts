@@ -6,7 +6,7 @@ import type { Architecture } from '../models/architecture.ts'
 import { type LoraTarget, legacyTarget } from '../models/lora-rules.ts'
 import { refuseModel } from './converter-models.ts'
 import { generationFacts } from './generations.ts'
-import { modelArguments, tokenizerArguments } from './model-arguments.ts'
+import { modelArguments, tokenizerArguments, trainedQueryGroups } from './model-arguments.ts'
 import {
   refuseUnknownFlags,
   stageWords,
@@ -66,14 +66,14 @@ export interface ToolchainTraining {
  *
  * A fresh start is `--finetune`, which counts from iteration 0; the example scripts for pretraining leave it out, and
  * their first iteration is 2. A checkpoint that is missing ends the job instead of training random weights.
- * Source: ascendspeed reference §3.1, §3.2, §3.7; ModelLink's examples.
+ * Source: Megatron-LM core_r0.6.0, megatron/training/checkpointing.py:626-808; ModelLink's example scripts.
  * @throws LayoutError, InputError, UnsupportedError naming what the model or the generation cannot do.
  */
 export function trainCommand(toolchain: Toolchain, training: ToolchainTraining): ToolchainCommand {
   const { generation, dir } = toolchain
   const { architecture, layout, parallel, nodes, devicesPerNode } = training
   refuseModel(generation, training)
-  checkModelLayout(architecture, parallel)
+  checkModelLayout({ ...architecture, numQueryGroups: trainedQueryGroups(architecture, parallel.tp) }, parallel)
   checkTraining(training)
   const facts = generationFacts[generation]
   const fineTuning = training.data.instruction || training.lora !== undefined

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { detectGeneration } from '../../src/ascendspeed/generations.ts'
+import { ascendSpeed, Toolchain } from '../../src/ascendspeed/toolchain.ts'
 
 /** Entry points of each tree as `git ls-tree` shows them at the commits that the generations are read from. */
 const trees = {
@@ -30,12 +31,12 @@ describe('detectGeneration', () => {
 
   it.each(Object.entries(trees))('knows %s by its files', async (generation, paths) => {
     await tree(paths)
-    expect(await detectGeneration(dir)).toBe(generation)
+    expect(detectGeneration(dir)).toBe(generation)
   })
 
   it('takes the newer generation where markers of two are there', async () => {
     await tree([...trees['modellink-1.0'], ...trees['modellink-1.1']])
-    expect(await detectGeneration(dir)).toBe('modellink-1.1')
+    expect(detectGeneration(dir)).toBe('modellink-1.1')
   })
 
   it.each([
@@ -45,6 +46,14 @@ describe('detectGeneration', () => {
     [['mindspeed_llm/__init__.py', 'convert_ckpt_v2.py', 'pretrain_gpt.py'], /is a MindSpeed-LLM without convert_ckpt/],
   ])('refuses %j', async (paths, message) => {
     await tree(paths)
-    await expect(detectGeneration(dir)).rejects.toThrow(message)
+    expect(() => detectGeneration(dir)).toThrow(message)
+  })
+
+  it('is what ascendSpeed looks for where no generation is given', async () => {
+    await tree(trees['modellink-1.1'])
+    expect(ascendSpeed({ dir })).toEqual({ generation: 'modellink-1.1', dir })
+    expect(ascendSpeed({ dir: '/on/the/nodes', generation: 'mindspeed-llm' }).generation).toBe('mindspeed-llm')
+    expect(() => ascendSpeed({ dir: '' })).toThrow(/The toolchain's folder is empty/)
+    expect(Toolchain.safeParse({ dir, generation: 'modellink-2.0' }).success).toBe(false)
   })
 })
