@@ -21,7 +21,7 @@ export interface DescribedModel {
  *
  * The vocabulary is always given as `--padded-vocab-size`, since the toolchain would otherwise pad `len(tokenizer)`,
  * which is often less than the embedding has; so is `--norm-epsilon`, which the example scripts of Qwen leave at 1e-5
- * where the model has 1e-6. With fewer query groups than tp each is stored several times , and Megatron
+ * where the model has 1e-6. With fewer query groups than tp each is stored several times, and Megatron
  * is told of tp groups. Source: ModelLink 1.1, modellink/tokenizer/tokenizer.py:51-54, and its example scripts.
  */
 export function modelArguments(generation: Generation, model: DescribedModel): readonly Word[] {
