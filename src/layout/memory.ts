@@ -44,6 +44,12 @@ export interface TrainingMemory {
 /** Share of what PyTorch allocates that is added to it, in every answer of `fits`. */
 export const memoryMargin = 0.08
 
+/**
+ * Share of a distributed optimizer's state that is added besides: measured runs have that much more in use, the more
+ * the fewer replicas share the state (docs/planning.md).
+ */
+const distributedOptimizerMargin = 0.5
+
 /** HCCL_BUFFSIZE is 200 MB by default, and each communicator has one buffer in and one out. Source: HCCL's guide. */
 const communicatorBytes = 2 * 200 * 2 ** 20
 
@@ -93,7 +99,7 @@ export function stageMemory(training: SettledTraining, stage: number): StageMemo
   const messages = pp > 1 ? 4 * training.chunks * layer.keptIfRecomputed : 0
   const communication = communicators(training) * communicatorBytes
   const allocated = weights + gradients + optimizer + activations + working + messages
-  const margin = memoryMargin * allocated
+  const margin = memoryMargin * allocated + (training.distributedOptimizer ? distributedOptimizerMargin * optimizer : 0)
   return {
     stage,
     parameters,

@@ -101,28 +101,28 @@ describe('trainingMemory', () => {
   const a100 = { ...devices.snt9b, name: 'A100 80 GB', usableBytes: 79.15 * GiB }
   const tied = (id: string) => ({ ...of(id), tiedEmbeddings: true })
   // FlagPerf, training/nvidia/{llama3_8B,llama3_70B,llama2_70B}-megatron/README.md: memory in use, GiB of 80, bf16,
-  // distributed optimizer; its Llama 3 scripts tie embeddings. `slack` is how much of it the estimate may miss: what
-  // is in use holds cached blocks too, which an allocator near its limit gives back.
-  it.each<readonly [string, ModelShape, readonly [number, number, number], number, number, number, number]>([
-    ['3 8B tp 1 pp 2 on 8 devices', tied('llama3-8b'), [1, 2, 8], 8192, 512, 76, 0],
-    ['3 8B tp 2 pp 1 on 8 devices', tied('llama3-8b'), [2, 1, 8], 8192, 512, 71, 0.08],
-    ['3 8B tp 2 pp 1 on 16 devices', tied('llama3-8b'), [2, 1, 16], 8192, 512, 62, 0.03],
-    ['3 8B tp 2 pp 1 on 440 devices', tied('llama3-8b'), [2, 1, 440], 8192, 1760, 55, 0.01],
-    ['3 8B tp 1 pp 4 on 8 devices', tied('llama3-8b'), [1, 4, 8], 8192, 512, 59, 0],
-    ['3 8B tp 2 pp 2 on 8 devices', tied('llama3-8b'), [2, 2, 8], 8192, 512, 51, 0],
-    ['3 8B tp 4 pp 2 on 8 devices', tied('llama3-8b'), [4, 2, 8], 8192, 512, 35, 0.01],
-    ['3 8B tp 1 pp 8 on 8 devices', tied('llama3-8b'), [1, 8, 8], 8192, 512, 55, 0],
-    ['3 8B tp 8 pp 1 on 8 devices', tied('llama3-8b'), [8, 1, 8], 8192, 512, 30, 0.07],
-    ['3 8B tp 2 pp 4 on 8 devices', tied('llama3-8b'), [2, 4, 8], 8192, 512, 45, 0],
-    ['3 70B tp 8 pp 4 on 64 devices', tied('llama3-70b'), [8, 4, 64], 8192, 512, 55, 0],
-    ['2 70B tp 8 pp 4 on 32 devices', of('llama2-70b'), [8, 4, 32], 4096, 44, 62, 0],
-    ['2 70B tp 4 pp 8 on 32 devices', of('llama2-70b'), [4, 8, 32], 4096, 44, 74, 0],
-  ])('takes for Llama %s what was measured or more', (name, model, sizes, seqLength, globalBatchSize, used, slack) => {
+  // distributed optimizer; its Llama 3 scripts tie embeddings. Whole GiB are
+  // printed, so that an estimate may lie half of one below.
+  it.each<readonly [string, ModelShape, readonly [number, number, number], number, number, number]>([
+    ['3 8B tp 1 pp 2 on 8 devices', tied('llama3-8b'), [1, 2, 8], 8192, 512, 76],
+    ['3 8B tp 2 pp 1 on 8 devices', tied('llama3-8b'), [2, 1, 8], 8192, 512, 71],
+    ['3 8B tp 2 pp 1 on 16 devices', tied('llama3-8b'), [2, 1, 16], 8192, 512, 62],
+    ['3 8B tp 2 pp 1 on 440 devices', tied('llama3-8b'), [2, 1, 440], 8192, 1760, 55],
+    ['3 8B tp 1 pp 4 on 8 devices', tied('llama3-8b'), [1, 4, 8], 8192, 512, 59],
+    ['3 8B tp 2 pp 2 on 8 devices', tied('llama3-8b'), [2, 2, 8], 8192, 512, 51],
+    ['3 8B tp 4 pp 2 on 8 devices', tied('llama3-8b'), [4, 2, 8], 8192, 512, 35],
+    ['3 8B tp 1 pp 8 on 8 devices', tied('llama3-8b'), [1, 8, 8], 8192, 512, 55],
+    ['3 8B tp 8 pp 1 on 8 devices', tied('llama3-8b'), [8, 1, 8], 8192, 512, 30],
+    ['3 8B tp 2 pp 4 on 8 devices', tied('llama3-8b'), [2, 4, 8], 8192, 512, 45],
+    ['3 70B tp 8 pp 4 on 64 devices', tied('llama3-70b'), [8, 4, 64], 8192, 512, 55],
+    ['2 70B tp 8 pp 4 on 32 devices', of('llama2-70b'), [8, 4, 32], 4096, 44, 62],
+    ['2 70B tp 4 pp 8 on 32 devices', of('llama2-70b'), [4, 8, 32], 4096, 44, 74],
+  ])('takes for Llama %s what was measured or more', (name, model, sizes, seqLength, globalBatchSize, used) => {
     const [tp, pp, worldSize] = sizes
     const training = { model, layout: { tp, pp, worldSize }, seqLength, globalBatchSize, distributedOptimizer: true }
     const { peak } = trainingMemory({ ...training, fusedKernels: !name.startsWith('2 70B') }, a100)
-    expect(peak.bytes / GiB).toBeGreaterThan(used * (1 - slack))
-    expect(peak.bytes / GiB).toBeLessThan(used * 1.4)
+    expect(peak.bytes / GiB).toBeGreaterThan(used - 0.5)
+    expect(peak.bytes / GiB).toBeLessThan(used * 1.6)
   })
 
   const guide = models.flatMap(model => model.recommendedLayouts.map(row => [model.id, row] as const))
