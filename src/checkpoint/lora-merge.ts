@@ -107,8 +107,8 @@ async function products(
     const from = Math.max(start, row)
     const to = Math.min(end, row + rows)
     if (from >= to) continue
-    const bytes = new Uint8Array((to - from) * rank * dtypeBytes[dtype])
-    await adapters.readRows(b, shardRow + from - row, shardRow + to - row, bytes)
+    const own = new Uint8Array((to - from) * rank * dtypeBytes[dtype])
+    const bytes = await adapters.readRows(b, shardRow + from - row, shardRow + to - row, own)
     const factors = floatValues(bytes, dtype as FloatDtype)
     for (let i = 0; i < to - from; i++) {
       const sum = sums.subarray((from - start + i) * width, (from - start + i + 1) * width)
