@@ -92,7 +92,6 @@ export const buildingRules = [
       layersPerStage !== undefined || layersPerVirtualStage !== undefined || divides(pp, model?.numLayers),
     message: ({ model, layout }) => `pp ${layout.pp} does not divide the model's ${model?.numLayers} layers.`,
     turn: [{ name: 'pp' }],
-    instead: 'Or give layersPerStage.',
   },
   {
     rule: 'ffn-by-tp',

@@ -81,8 +81,8 @@ export interface LayoutFlags {
   readonly lrWarmupIters?: number | undefined
   readonly lrWarmupFraction?: number | undefined
   /**
-   * Query groups fewer than tp are copied to the devices that share them. Stock ModelLink refuses such a tp; the
-   * vendor's package must do this, since its guide trains glm3-6b (2 groups) at tp 4.
+   * Each of fewer query groups than tp goes to tp / groups devices, as `hfToMegatron` stores them; training then runs
+   * with tp groups. The toolchain's own converter cannot, though the vendor's guide trains glm3-6b (2 groups) at tp 4.
    */
   readonly replicateQueryGroups?: boolean | undefined
 }

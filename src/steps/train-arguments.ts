@@ -1,7 +1,9 @@
 import type { Word } from '../flow/launch.ts'
+import { defaultWarmupFraction } from '../layout/training-schedule.ts'
 import { programPath } from '../program-path.ts'
 import type { MegatronDataset } from './artifacts.ts'
 import type { TrainInput } from './train-input.ts'
+import { scheduleOf } from './train-layout.ts'
 
 /** The embedded trainer's command line, in Megatron's argument names. */
 export function trainArguments(
@@ -9,7 +11,8 @@ export function trainArguments(
   { iterations, save }: { readonly iterations: number; readonly save: string },
 ): readonly Word[] {
   const { data, validation, init, parallel, lora, threads } = input
-  const saveInterval = input.saveInterval ?? Math.max(10, Math.ceil(iterations / 10))
+  const { lrWarmupIters, lrWarmupFraction = defaultWarmupFraction, lrDecayIters, maxPositionEmbeddings } = input
+  const { saveInterval, evalInterval } = scheduleOf(input, iterations)
   return [
     process.execPath,
     { read: programPath('trainer') },
@@ -19,15 +22,17 @@ export function trainArguments(
     ...['--data-path', { read: data.path }],
     ...(data.instruction ? ['--is-instruction-dataset'] : []),
     ...(validation ? ['--valid-data-path', { read: validation.path }] : ['--split', '100,0,0', '--eval-iters', 0]),
-    ...(validation
-      ? ['--eval-interval', input.evalInterval ?? iterations, '--eval-iters', evalIters(validation, input)]
-      : []),
+    ...(validation ? ['--eval-interval', evalInterval, '--eval-iters', evalIters(validation, input)] : []),
     ...['--load', { read: init.path }, '--finetune', '--save', { write: save }],
     ...['--seq-length', input.seqLength],
+    ...(maxPositionEmbeddings === undefined ? [] : ['--max-position-embeddings', maxPositionEmbeddings]),
     ...['--micro-batch-size', input.microBatchSize, '--global-batch-size', input.globalBatchSize],
     ...['--train-iters', iterations, '--save-interval', saveInterval, '--log-interval', input.logInterval],
     ...['--lr', input.lr, '--min-lr', input.minLr, '--lr-decay-style', input.lrDecayStyle],
-    ...['--lr-warmup-fraction', input.lrWarmupFraction],
+    ...(lrWarmupIters === undefined
+      ? ['--lr-warmup-fraction', lrWarmupFraction]
+      : ['--lr-warmup-iters', lrWarmupIters]),
+    ...(lrDecayIters === undefined ? [] : ['--lr-decay-iters', lrDecayIters]),
     ...['--weight-decay', input.weightDecay, '--clip-grad', input.clipGrad],
     ...['--adam-beta1', input.adamBeta1, '--adam-beta2', input.adamBeta2],
     ...['--seed', input.seed],

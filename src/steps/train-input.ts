@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { MegatronCheckpoint, MegatronDataset } from './artifacts.ts'
 
+const count = z.number().int().nonnegative()
 const size = z.number().int().positive()
 const share = z.number().min(0).max(1)
 
@@ -15,9 +16,11 @@ export const TrainInput = z.object({
   /** NPUs of each node, for the layout's arithmetic; default: as many as one model replica needs. */
   devicesPerNode: size.optional(),
   seqLength: size,
+  /** Longest sequence that the model may take; default: its own. RoPE goes on beyond what the model was made for. */
+  maxPositionEmbeddings: size.optional(),
   microBatchSize: size.default(1),
   globalBatchSize: size,
-  /** Passes over the data; default 1. Iterations follow from what preprocessing kept. */
+  /** Passes over the data, as the decimal written; default 1. Iterations follow from what preprocessing kept. */
   epochs: z.number().positive().optional(),
   /** Iterations, instead of `epochs`. */
   trainIters: size.optional(),
@@ -25,8 +28,12 @@ export const TrainInput = z.object({
   /** Default 0. */
   minLr: z.number().min(0).default(0),
   lrDecayStyle: z.enum(['cosine', 'linear', 'constant']).default('cosine'),
-  /** Share of the iterations that warm up; default 0.01, as in ModelLink's example scripts. */
-  lrWarmupFraction: share.default(0.01),
+  /** Iterations until the rate is minLr; default: all. */
+  lrDecayIters: size.optional(),
+  /** Share of the decay iterations that warm up; default 0.01, as in ModelLink's example scripts. */
+  lrWarmupFraction: share.optional(),
+  /** Iterations that warm up, instead of `lrWarmupFraction`. */
+  lrWarmupIters: count.optional(),
   /** Defaults of these four: ModelLink's example scripts. */
   weightDecay: z.number().min(0).default(0.1),
   clipGrad: z.number().min(0).default(1),

@@ -1,64 +1,85 @@
 import { LayoutError, UnsupportedError } from '../errors.ts'
 import type { Known } from '../flow/call.ts'
-import { checkModelLayout, parallelLayout } from '../layout/parallel-layout.ts'
-import { trainingIterations } from '../layout/training-iterations.ts'
+import { checkLayout } from '../layout/legality.ts'
+import { guideIterations, trainingIterations } from '../layout/training-iterations.ts'
+import { type TrainingSchedule, trainingSchedule } from '../layout/training-schedule.ts'
 import type { Architecture } from '../models/architecture.ts'
 import type { TrainInput } from './train-input.ts'
 
-/** Checks every number that is known against the others; returns the layout in words. */
-export function checkLayout(known: Known<TrainInput>): string {
-  const { parallel, init, nodes = 1, microBatchSize = 1, globalBatchSize, seqLength } = known
+/**
+ * Checks every number that is known against the others, by the toolchain's rules.
+ * @returns The layout in words.
+ */
+export function checkTraining(known: Known<TrainInput>): string {
+  const { parallel, init, nodes = 1, microBatchSize = 1, globalBatchSize, seqLength, dtype } = known
+  const { lr, minLr, lrDecayIters, lrWarmupIters, lrWarmupFraction } = known
   const tp = parallel?.tp ?? init?.tp
   const pp = parallel?.pp ?? init?.pp
   if (tp === undefined || pp === undefined) return 'layout known after conversion'
   const worldSize = nodes * (known.devicesPerNode ?? Math.ceil((tp * pp) / nodes))
-  const { dp } = parallelLayout({ worldSize, tp, pp })
-  const { architecture } = init ?? {}
-  if (architecture) {
-    const { numLayers, ffnHiddenSize, numAttentionHeads, numQueryGroups, maxPositionEmbeddings } = architecture
-    if (numLayers && ffnHiddenSize && numAttentionHeads && numQueryGroups)
-      checkModelLayout({ numLayers, ffnHiddenSize, numAttentionHeads, numQueryGroups }, { tp, pp })
-    if (seqLength && maxPositionEmbeddings && seqLength > maxPositionEmbeddings)
-      throw new LayoutError(`seqLength ${seqLength} is more than the model's ${maxPositionEmbeddings} positions.`)
-  }
-  refuseOtherAttention(architecture ?? {}, seqLength)
+  const { architecture = {} } = init ?? {}
+  const maxPositionEmbeddings = known.maxPositionEmbeddings ?? architecture.maxPositionEmbeddings
+  checkLayout({
+    model: { ...architecture, maxPositionEmbeddings },
+    layout: {
+      tp,
+      pp,
+      worldSize,
+      layersPerStage: init?.layersPerStage,
+      layersPerVirtualStage: init?.layersPerVirtualStage,
+    },
+    batch: { microBatchSize, globalBatchSize, seqLength },
+    flags: {
+      replicateQueryGroups: true,
+      ...{ useMcoreModels: init?.layout === 'mcore', bf16: dtype === 'bf16', fp16: dtype === 'fp16' },
+      ...{ lr, minLr, trainIters: iterationsOf(known), lrDecayIters, lrWarmupIters, lrWarmupFraction },
+    },
+  })
+  refuseOtherAttention(architecture, seqLength)
   if ((init?.tp ?? tp) !== tp || (init?.pp ?? pp) !== pp)
     throw new LayoutError(
       `training at tp ${tp} · pp ${pp} does not fit weights cut at tp ${init?.tp} · pp ${init?.pp}.`,
-      {
-        hint: 'Convert with the same parallel sizes, or leave parallel out here.',
-      },
+      { hint: 'Convert with the same parallel sizes, or leave parallel out here.' },
     )
-  const atOnce = microBatchSize * dp
-  if (globalBatchSize !== undefined && globalBatchSize % atOnce !== 0) {
-    const near = [Math.floor(globalBatchSize / atOnce), Math.ceil(globalBatchSize / atOnce)]
-    throw new LayoutError(
-      `globalBatchSize ${globalBatchSize} is not divisible by microBatchSize ${microBatchSize} × dp ${dp} = ${atOnce}.`,
-      {
-        hint: `${near
-          .filter(times => times > 0)
-          .map(times => times * atOnce)
-          .join(' or ')} would be.`,
-      },
-    )
-  }
-  return `tp ${tp} · pp ${pp} · dp ${dp}`
+  const dp = worldSize / (tp * pp)
+  const micro = globalBatchSize === undefined ? '' : ` · ${globalBatchSize / (microBatchSize * dp)} micro batches`
+  return `tp ${tp} · pp ${pp} · dp ${dp}${micro}`
 }
 
 /** Iterations: as given, or from what preprocessing kept; undefined while that is not known. */
-export function iterationsOf({
-  data,
-  seqLength,
-  globalBatchSize,
-  epochs = 1,
-  trainIters,
-}: Known<TrainInput>): number | undefined {
+export function iterationsOf(known: Known<TrainInput>): number | undefined {
+  const { data, seqLength, globalBatchSize, epochs = 1, trainIters } = known
   if (trainIters !== undefined) return trainIters
   const { instruction, samples, tokens } = data ?? {}
   if (!globalBatchSize || !seqLength || samples === undefined || tokens === undefined) return undefined
   return trainingIterations(
     instruction ? { samples, globalBatchSize, epochs } : { tokens, seqLength, globalBatchSize, epochs },
   )
+}
+
+/** What happens when in the training, of which `iterations` are known. */
+export function scheduleOf(known: Known<TrainInput>, iterations: number): TrainingSchedule {
+  const { globalBatchSize = 1, lrDecayIters, lrWarmupIters, lrWarmupFraction, saveInterval, evalInterval } = known
+  const asked = { lrDecayIters, lrWarmupIters, lrWarmupFraction, saveInterval, evalInterval }
+  return trainingSchedule({ iterations, globalBatchSize, ...asked })
+}
+
+/** Iterations and schedule in words, with the number of the vendor's guide where it is another. */
+export function scheduleFacts(known: Known<TrainInput>): readonly string[] {
+  const iterations = iterationsOf(known)
+  if (iterations === undefined) return ['iterations known after preprocessing']
+  const { data, globalBatchSize, epochs = 1, trainIters } = known
+  const rows = trainIters === undefined ? data?.samples : undefined
+  const guide = rows && globalBatchSize ? guideIterations(rows, globalBatchSize, epochs) : iterations
+  const other =
+    guide === iterations || guide === undefined
+      ? ''
+      : ` (by the guide's ${rows} / ${globalBatchSize} * ${epochs}: ${guide})`
+  const { warmUpIterations, saveInterval } = scheduleOf(known, iterations)
+  return [
+    `${iterations} iterations${other}`,
+    `warm-up ${Math.round(warmUpIterations * 100) / 100}, save every ${saveInterval}`,
+  ]
 }
 
 /** The embedded trainer computes full attention with plain RoPE. */

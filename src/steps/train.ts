@@ -8,7 +8,7 @@ import { defineStep } from '../flow/step.ts'
 import { checkpointFacts, type MegatronCheckpoint } from './artifacts.ts'
 import { trainArguments } from './train-arguments.ts'
 import { TrainInput } from './train-input.ts'
-import { checkLayout, iterationsOf } from './train-layout.ts'
+import { checkTraining, iterationsOf, scheduleFacts } from './train-layout.ts'
 
 /** What `train` gives: a checkpoint, with how the training went. */
 export interface TrainedCheckpoint extends MegatronCheckpoint {
@@ -50,11 +50,7 @@ export const train = defineStep({
   input: TrainInput,
   output: TrainedCheckpoint,
   omitFromKey: ['threads'],
-  check: known => {
-    const facts = [checkLayout(known)]
-    const iterations = iterationsOf(known)
-    return [...facts, iterations === undefined ? 'iterations known after preprocessing' : `${iterations} iterations`]
-  },
+  check: known => [checkTraining(known), ...scheduleFacts(known)],
   summarize: ({ iteration, loss, validationLoss, tokensPerSecond }) => [
     `${iteration} iterations`,
     ...(loss === undefined ? [] : [`loss ${loss.toFixed(3)}`]),
@@ -72,7 +68,7 @@ export const train = defineStep({
   }),
 }).job({
   launch: (input, { workDir }) => {
-    checkLayout(input)
+    checkTraining(input)
     return {
       argv: trainArguments(input, { iterations: iterationsOf(input)!, save: saveFolder(workDir) }),
       nodes: 1,

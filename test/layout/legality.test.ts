@@ -20,7 +20,7 @@ describe('layoutViolations', () => {
     expect(said({ model: glm3, layout: { tp: 4, pp: 3, worldSize: 16 } })).toEqual([
       'world-by-replica | tp 4 × pp 3 × cp 1 = 12 does not divide 16 devices. | pp 2 or 4, or worldSize 12 or 24 would do.',
       "groups-by-tp | tp 4 does not divide the model's 2 query groups. | tp 2 would do.",
-      "layers-by-pp | pp 3 does not divide the model's 28 layers. | pp 2 or 4 would do. Or give layersPerStage.",
+      "layers-by-pp | pp 3 does not divide the model's 28 layers. | pp 2 or 4 would do.",
     ])
   })
 })
@@ -32,7 +32,7 @@ describe('checkLayout', () => {
     expect(() => checkLayout(proposal)).toThrow(
       expect.objectContaining({
         code: 'invalid-layout',
-        message: "pp 8 does not divide the model's 28 layers. pp 7 or 14 would do. Or give layersPerStage.",
+        message: "pp 8 does not divide the model's 28 layers. pp 7 or 14 would do.",
       }),
     )
   })

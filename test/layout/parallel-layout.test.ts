@@ -8,7 +8,10 @@ describe('parallelLayout', () => {
   })
 
   it.each([
-    [{ worldSize: 16, tp: 4, pp: 3 }, 'tp 4 × pp 3 × cp 1 = 12 does not divide 16 devices. pp 2 or 4 would.'],
+    [
+      { worldSize: 16, tp: 4, pp: 3 },
+      'tp 4 × pp 3 × cp 1 = 12 does not divide 16 devices. pp 2 or 4, or worldSize 12 or 24 would do.',
+    ],
     [{ worldSize: 8, tp: 0 }, 'tp 0 is not a positive integer.'],
     [{ worldSize: 8, tp: 1.5 }, 'tp 1.5 is not a positive integer.'],
   ])('refuses %j', (options, message) => {
@@ -22,9 +25,9 @@ describe('checkModelLayout', () => {
   it.each([
     [{ tp: 2, pp: 4 }, undefined],
     [{ tp: 4 }, undefined],
-    [{ tp: 64 }, "tp 64 does not divide the model's 32 attention heads. tp 32 would."],
-    [{ tp: 3 }, "tp 3 does not divide the model's 32 attention heads. tp 2 or 4 would."],
-    [{ tp: 1, pp: 8 }, "pp 8 does not divide the model's 28 layers. pp 7 or 14 would."],
+    [{ tp: 64 }, "tp 64 does not divide the model's 32 attention heads. tp 32 would do."],
+    [{ tp: 3 }, "tp 3 does not divide the model's 32 attention heads. tp 2 or 4 would do."],
+    [{ tp: 1, pp: 8 }, "pp 8 does not divide the model's 28 layers. pp 7 or 14 would do."],
     [{ pp: 8, layersPerStage: [3, 4, 4, 4, 4, 4, 4, 1] }, undefined],
     [{ pp: 4, layersPerVirtualStage: 7 }, undefined],
   ])('of glm3-6b at %j: %s', (parallel, message) => {

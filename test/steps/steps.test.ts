@@ -110,6 +110,25 @@ describe('the four steps', () => {
     expect(facts).toContain('15 iterations')
     expect(launch).toContain('--train-iters 15 ')
   })
+
+  it("show the number of the vendor's guide where it is another", async () => {
+    const at = store()
+    const data = preprocess({ corpus: rows, tokenizer: model, ...sft })
+    const init = hfToMegatron({ model })
+    await run({ data, init }, { store: at })
+    const factsOf = async (options: object) =>
+      (await plan(train({ data, init, ...hyper, ...options }), { store: at })).steps.at(-1)!.facts
+    expect(await factsOf({ globalBatchSize: 16, epochs: 5 })).toEqual([
+      'tp 1 · pp 1 · dp 1 · 4 micro batches',
+      "7 iterations (by the guide's 24 / 16 * 5: 5)",
+      'warm-up 0.07, save every 10',
+    ])
+    expect(await factsOf({ globalBatchSize: 16, trainIters: 500, lrWarmupIters: 20, saveInterval: 100 })).toEqual([
+      'tp 1 · pp 1 · dp 1 · 4 micro batches',
+      '500 iterations',
+      'warm-up 20, save every 100',
+    ])
+  })
 })
 
 describe('misuse is refused before anything runs:', () => {
@@ -117,24 +136,24 @@ describe('misuse is refused before anything runs:', () => {
 
   it('a model that cannot be cut so', async () => {
     expect(await refusal(hfToMegatron({ model, parallel: { tp: 3 } }))).toBe(
-      "invalid-layout | hfToMegatron: tp 3 does not divide the model's 4 attention heads. tp 2 or 4 would.",
+      "invalid-layout | hfToMegatron: tp 3 does not divide the model's 4 attention heads. tp 2 or 4 would do.",
     )
   })
 
   it('a training layout that the model cannot have, before the model is converted', async () => {
     const init = hfToMegatron({ model })
     expect(await refusal(train({ data: data(), init, ...hyper, parallel: { tp: 8 } }))).toBe(
-      "invalid-layout | train: tp 8 does not divide the model's 4 attention heads. tp 4 would.",
+      "invalid-layout | train: tp 8 does not divide the model's 4 attention heads. tp 4 would do.",
     )
     expect(await refusal(train({ data: data(), init, ...hyper, seqLength: 1024 }))).toBe(
-      "invalid-layout | train: seqLength 1024 is more than the model's 512 positions.",
+      "invalid-layout | train: seqLength 1024 is more than the model's 512 positions. seqLength 512 would do.",
     )
   })
 
   it('a global batch that the micro batches do not make up', async () => {
     const init = hfToMegatron({ model })
     expect(await refusal(train({ data: data(), init, ...hyper, microBatchSize: 3 }))).toBe(
-      'invalid-layout | train: globalBatchSize 8 is not divisible by microBatchSize 3 × dp 1 = 3. 6 or 9 would be.',
+      'invalid-layout | train: globalBatchSize 8 is not divisible by microBatchSize 3 × dp 1 = 3. globalBatchSize 6 or 9, or microBatchSize 2 or 4 would do.',
     )
   })
 
