@@ -59,6 +59,8 @@ export {
   MegatronDataset,
   SourceFile,
 } from './steps/artifacts.ts'
+export type { GuideParameters, GuideTraining } from './steps/guide-parameters.ts'
+export { guideParameters } from './steps/guide-parameters.ts'
 export { hfToMegatron } from './steps/hf-to-megatron.ts'
 export { megatronToHf } from './steps/megatron-to-hf.ts'
 export { preprocess } from './steps/preprocess.ts'

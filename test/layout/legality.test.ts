@@ -1,5 +1,9 @@
+import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
+import { argumentRules } from '../../src/layout/argument-rules.ts'
+import { buildingRules } from '../../src/layout/building-rules.ts'
 import { checkLayout, isLegal, layoutViolations } from '../../src/layout/legality.ts'
+import { modelLinkRules } from '../../src/layout/modellink-rules.ts'
 import type { LayoutProposal } from '../../src/layout/proposal.ts'
 
 const glm3 = { numLayers: 28, ffnHiddenSize: 13696, numAttentionHeads: 32, numQueryGroups: 2 }
@@ -35,5 +39,14 @@ describe('checkLayout', () => {
         message: "pp 8 does not divide the model's 28 layers. pp 7 or 14 would do.",
       }),
     )
+  })
+})
+
+describe('the rules', () => {
+  it('stand in docs/layouts.md with their sources, in their order', () => {
+    const page = readFileSync(new URL('../../docs/layouts.md', import.meta.url), 'utf8')
+    const table = [...page.matchAll(/^\| `([a-z0-9-]+)` +\| .*? +\| `(.*?)` +\|$/gm)].map(([, ...row]) => row)
+    const rules = [...argumentRules, ...modelLinkRules, ...buildingRules]
+    expect(table).toEqual(rules.map(({ rule, source }) => [rule, source]))
   })
 })
