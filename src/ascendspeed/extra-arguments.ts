@@ -76,7 +76,7 @@ const decidedInTraining: ReadonlySet<string> = new Set(
     // Where it begins and how long it takes.
     'load save finetune ckpt-step no-load-optim no-load-rng lora-load lora-r lora-alpha lora-target-modules',
     'lora-modules-to-save pretrained-checkpoint train-iters train-samples micro-batch-size batch-size',
-    'global-batch-size rampup-batch-size lr-warmup-iters lr-warmup-samples lr-decay-samples warmup',
+    'global-batch-size rampup-batch-size lr-warmup-iters lr-warmup-fraction lr-warmup-samples lr-decay-samples warmup',
     'override-opt_param-scheduler use-checkpoint-opt_param-scheduler bf16 fp16',
   ].flatMap(names => names.split(' ')),
 )

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { InputError, LayoutError, UnsupportedError } from '../errors.ts'
 import { torchrun, type Word } from '../flow/launch.ts'
 import { checkModelLayout } from '../layout/parallel-layout.ts'
+import { defaultWarmupFraction } from '../layout/training-schedule.ts'
 import type { Architecture } from '../models/architecture.ts'
 import { type LoraTarget, legacyTarget } from '../models/lora-rules.ts'
 import { refuseModel } from './converter-models.ts'
@@ -49,7 +50,12 @@ export interface ToolchainTraining {
   readonly lr: number
   readonly minLr: number
   readonly lrDecayStyle: 'cosine' | 'linear' | 'constant'
-  readonly lrWarmupFraction: number
+  /** Iterations until the rate is `minLr`; default all. */
+  readonly lrDecayIters?: number | undefined
+  /** Share of the decay that warms up; default 0.01, as in the example scripts. */
+  readonly lrWarmupFraction?: number | undefined
+  /** Iterations that warm up, instead of a share. */
+  readonly lrWarmupIters?: number | undefined
   readonly weightDecay: number
   readonly clipGrad: number
   readonly adamBeta1: number
@@ -130,10 +136,21 @@ function batchWords(training: ToolchainTraining): readonly Word[] {
   return [
     ...['--micro-batch-size', training.microBatchSize, '--global-batch-size', training.globalBatchSize],
     ...['--train-iters', training.trainIters, '--lr', training.lr, '--min-lr', training.minLr],
-    ...['--lr-decay-style', training.lrDecayStyle, '--lr-warmup-fraction', training.lrWarmupFraction],
+    ...['--lr-decay-style', training.lrDecayStyle, ...warmupWords(training)],
     ...['--weight-decay', training.weightDecay, '--clip-grad', training.clipGrad],
     ...['--adam-beta1', training.adamBeta1, '--adam-beta2', training.adamBeta2],
     ...['--init-method-std', 0.01, '--seed', training.seed],
+  ]
+}
+
+function warmupWords({ lrDecayIters, lrWarmupFraction, lrWarmupIters }: ToolchainTraining): readonly Word[] {
+  if (lrWarmupFraction !== undefined && lrWarmupIters !== undefined)
+    throw new InputError('lrWarmupFraction and lrWarmupIters are both given; choose one.')
+  return [
+    ...(lrDecayIters === undefined ? [] : ['--lr-decay-iters', lrDecayIters]),
+    ...(lrWarmupIters === undefined
+      ? ['--lr-warmup-fraction', lrWarmupFraction ?? defaultWarmupFraction]
+      : ['--lr-warmup-iters', lrWarmupIters]),
   ]
 }
 
