@@ -3,7 +3,7 @@ import { type FoundLayout, searchLayouts, weigh } from './search.ts'
 import { type Candidate, eachCandidate, proposalOf, type SearchOptions, sizesDivide } from './search-space.ts'
 
 /** The numbers of a layout that are asked about; what is absent is free. */
-export interface Wanted extends Partial<Omit<Candidate, 'chunks'>> {
+export interface WantedLayout extends Partial<Omit<Candidate, 'chunks'>> {
   /** Chunks of a stage; 1 is no virtual stages. */
   readonly chunks?: number
 }
@@ -23,7 +23,7 @@ export type LayoutAnswer =
  * Answers "why not tp 4?": the rule that refuses it, the memory that it lacks, or the share by which it is slower.
  * Without `devices` in what is wanted, layouts on any number of devices up to `options.devices` count.
  */
-export function explainLayout(options: SearchOptions, wanted: Wanted): LayoutAnswer {
+export function explainLayout(options: SearchOptions, wanted: WantedLayout): LayoutAnswer {
   const narrowed: SearchOptions = { ...options, space: { ...options.space, ...spaceOf(wanted) } }
   const asked = nameOf(wanted)
   const [fastest] = searchLayouts(narrowed).found
@@ -63,7 +63,7 @@ function refusal(options: SearchOptions, asked: string): LayoutAnswer {
   return { verdict: 'illegal', message: hint ? `${message} ${hint}` : message, rule: first.rule }
 }
 
-function spaceOf(wanted: Wanted): SearchOptions['space'] {
+function spaceOf(wanted: WantedLayout): SearchOptions['space'] {
   const { devices, tp, pp, cp, chunks, microBatchSize, sequenceParallel, distributedOptimizer } = wanted
   return {
     ...(devices === undefined ? {} : { deviceCounts: [devices] }),
@@ -79,12 +79,13 @@ function spaceOf(wanted: Wanted): SearchOptions['space'] {
 
 const seconds = (layout: FoundLayout) => `${layout.secondsPerIteration.toFixed(2)} s`
 
-function nameOf(wanted: Wanted): string {
+function nameOf(wanted: WantedLayout): string {
   const given = Object.entries(wanted).filter(([, value]) => value !== undefined)
   return given.map(([name, value]) => `${name} ${value}`).join(', ') || 'Any layout'
 }
 
 function describe(layout: Candidate | FoundLayout): string {
   const { devices, tp, pp, cp, microBatchSize } = layout
-  return `${devices} devices, tp ${tp} · pp ${pp}${cp > 1 ? ` · cp ${cp}` : ''}, microBatchSize ${microBatchSize}`
+  const sizes = `${devices} devices, tp ${tp} · pp ${pp}${cp > 1 ? ` · cp ${cp}` : ''}, microBatchSize ${microBatchSize}`
+  return 'recompute' in layout && layout.recompute !== 'none' ? `${sizes}, ${layout.recompute} recomputation` : sizes
 }
