@@ -171,7 +171,8 @@ function refuseWrongExports(toolchain: Toolchain, options: ToolchainMegatronToHf
     [parallel.layersPerStage !== undefined, 'is not known to read uneven pipeline stages'],
     [root && padded !== vocabSize, `cannot export ${padded} rows of a vocabulary of ${vocabSize}`],
     [generation === 'modellink-1.1' && family === 'chatglm', 'leaves the input layer norms of ChatGLM as they were'],
-    [generation === 'modellink-rc3' && family === 'chatglm', 'splits a matrix that ChatGLM does not have'],
+    // RC3, modellink/tasks/checkpoint/models.py:491-494; the same in MindSpeed-LLM 2.0.0.
+    [root && family === 'chatglm', 'writes gate and up matrices, which ChatGLM has not'],
     [generation === 'modellink-1.0' && lora !== undefined, 'does not merge adapters'],
     [
       generation === 'modellink-1.1' && lora !== undefined && parallel.pp > 1,
