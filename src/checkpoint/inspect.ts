@@ -159,7 +159,7 @@ function allTensors(root: PickleValue): readonly [string, PickleTensor][] {
   const visit = (value: PickleValue | undefined, name: string): void => {
     if (typeof value !== 'object' || value === null || seen.has(value)) return
     seen.add(value)
-    const below = (key: PickleValue): string => `${name}${name === '' ? '' : '.'}${key}`
+    const below = (key: PickleValue): string => `${name}${name === '' ? '' : '.'}${key}`.slice(0, 1000)
     const entries = dictEntries(value)
     if (entries !== undefined) for (const [key, it] of entries) visit(it, below(key))
     else if (Array.isArray(value)) for (const [i, it] of value.entries()) visit(it, below(i))

@@ -1,4 +1,4 @@
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { FormatError, InputError, UnsupportedError } from '../errors.ts'
 
@@ -31,11 +31,15 @@ export function trackerPath(dir: string): string {
  */
 export async function readTracker(dir: string): Promise<CheckpointIteration> {
   const file = trackerPath(dir)
-  const text = await readFile(file, 'latin1').catch(cause => {
+  const found = await stat(file).catch(cause => {
     if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause
     throw new FormatError({ file, expected: 'a checkpoint folder with a tracker file', found: 'no such file', cause })
   })
-  const word = text.trim()
+  if (!found.isFile() || found.size > 1000) {
+    const what = found.isFile() ? `${found.size} bytes` : 'a folder or device'
+    throw new FormatError({ file, expected: "an iteration number or 'release'", found: what })
+  }
+  const word = (await readFile(file, 'latin1')).trim()
   if (word === 'release') return 'release'
   if (!/^\d{1,9}$/.test(word)) {
     throw new FormatError({

@@ -33,6 +33,7 @@ export function flattenModel(file: TorchFile): ModelState {
         const below = dictEntries(value)
         // Adapters on Megatron-Core modules rename the frozen weight (PEFT); it is the same weight.
         const name = `${prefix}${key}`.replace('.base_layer.', '.')
+        if (name.length > 1000) refuse('names of up to 1000 characters', `${name.length} characters`)
         if (below !== undefined) add(below, isModel ? '' : `${prefix}${key}.`)
         else if (flat.has(name)) refuse('every weight once', `'${name}' twice`)
         else flat.set(name, value)

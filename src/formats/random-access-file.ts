@@ -1,4 +1,4 @@
-import { type FileHandle, open } from 'node:fs/promises'
+import { type FileHandle, open, stat } from 'node:fs/promises'
 import { FormatError } from '../errors.ts'
 
 /** A file opened for reading at any place, whose every read is checked against its size. */
@@ -18,9 +18,7 @@ export interface RandomAccessFile {
 export async function openRandomAccessFile(path: string): Promise<RandomAccessFile> {
   const handle = await openHandle(path)
   try {
-    const stat = await handle.stat()
-    if (!stat.isFile()) throw new FormatError({ file: path, expected: 'a file', found: 'a folder or device' })
-    const size = stat.size
+    const { size } = await handle.stat()
     return {
       path,
       size,
@@ -36,6 +34,9 @@ export async function openRandomAccessFile(path: string): Promise<RandomAccessFi
 
 async function openHandle(path: string): Promise<FileHandle> {
   try {
+    // Opening a pipe would wait for somebody to write.
+    const isFile = (await stat(path)).isFile()
+    if (!isFile) throw new FormatError({ file: path, expected: 'a file', found: 'a folder or device' })
     return await open(path, 'r')
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause

@@ -1,11 +1,15 @@
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { FormatError, UnsupportedError } from '../errors.ts'
+import { scanJson } from './json-scan.ts'
 import { openSafetensors, type SafetensorsFile } from './safetensors.ts'
 import type { TensorInfo, TensorSource } from './tensor.ts'
 
 const indexName = 'model.safetensors.index.json'
-const maxIndexBytes = 256 * 2 ** 20
+/** 16 MiB name more than 100 000 tensors. */
+const maxIndexBytes = 16 * 2 ** 20
+const maxShards = 4096
+const indexLimits = { maxDepth: 4, maxItems: 1000, minBytes: 8 }
 
 /**
  * Opens the weights of a Hugging Face folder: `model.safetensors`, or else the shards that
@@ -66,9 +70,13 @@ async function readWeightMap(path: string): Promise<ReadonlyMap<string, string>>
   if (size > maxIndexBytes) {
     throw new FormatError({ file: path, expected: `an index of at most ${maxIndexBytes} bytes`, found: `${size}` })
   }
+  const bytes = await readFile(path)
+  const scanned = scanJson(bytes, indexLimits)
+  if ('tooMuch' in scanned)
+    throw new FormatError({ file: path, expected: 'an index of tensors', found: scanned.tooMuch })
   let index: { weight_map?: unknown } | null
   try {
-    index = JSON.parse(await readFile(path, 'utf8')) as { weight_map?: unknown } | null
+    index = JSON.parse(bytes.toString()) as { weight_map?: unknown } | null
   } catch (cause) {
     throw new FormatError({ file: path, expected: 'JSON', found: (cause as Error).message, cause })
   }
@@ -84,7 +92,11 @@ async function readWeightMap(path: string): Promise<ReadonlyMap<string, string>>
       found: JSON.stringify(file),
     })
   }
-  return new Map(Object.entries(map as Record<string, string>))
+  const places = new Map(Object.entries(map as Record<string, string>))
+  const count = new Set(places.values()).size
+  if (count > maxShards)
+    throw new FormatError({ file: path, expected: `at most ${maxShards} files`, found: `${count}` })
+  return places
 }
 
 async function refuseFolder(dir: string): Promise<never> {

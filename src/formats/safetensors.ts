@@ -1,4 +1,5 @@
 import { FormatError, UnsupportedError } from '../errors.ts'
+import { scanJson } from './json-scan.ts'
 import { openRandomAccessFile, type RandomAccessFile } from './random-access-file.ts'
 import { type Dtype, dtypeBytes, type TensorInfo, type TensorSource } from './tensor.ts'
 
@@ -17,8 +18,12 @@ export interface SafetensorsFile extends TensorSource {
   readonly metadata: Readonly<Record<string, string>>
 }
 
-/** Longest header that the format allows. Source: safetensors, src/tensor.rs, MAX_HEADER_SIZE. */
-const maxHeaderBytes = 100_000_000
+/** The format allows 100 MB (safetensors, src/tensor.rs, MAX_HEADER_SIZE); 16 MiB hold more than 100 000 tensors. */
+const maxHeaderBytes = 16 * 2 ** 20
+const maxAxes = 64
+const maxNameLength = 4096
+/** The header is an object of objects of lists; a tensor's entry has at least 50 bytes, 3 of these and 4 keys. */
+const headerLimits = { maxDepth: 3, maxItems: maxAxes, minBytes: 12 }
 const otherDtypes = new Set(['F8_E4M3', 'F8_E5M2', 'F8_E8M0', 'F4', 'F6_E2M3', 'F6_E3M2', 'U16', 'U32', 'U64', 'C64'])
 
 /**
@@ -35,6 +40,8 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
     const tensors = new Map<string, SafetensorsEntry>()
     let metadata: Readonly<Record<string, string>> = {}
     for (const [name, value] of Object.entries(header)) {
+      if (name.length > maxNameLength)
+        refuse(file, 8, `names of up to ${maxNameLength} characters`, `'${name.slice(0, 60)}…'`)
       if (name === '__metadata__') metadata = readMetadata(file, value)
       else tensors.set(name, readEntry(file, { name, value, start }))
     }
@@ -56,8 +63,11 @@ async function readHeaderLength(file: RandomAccessFile): Promise<number> {
 
 function parseHeader(file: RandomAccessFile, bytes: Uint8Array): Record<string, unknown> {
   if (bytes[0] !== 0x7b) refuse(file, 8, "a header that starts with '{'", `byte ${bytes[0]}`)
+  const scanned = scanJson(bytes, headerLimits)
+  if ('tooMuch' in scanned) return refuse(file, 8, 'a header of tensors with up to 64 axes', scanned.tooMuch)
+  let header: Record<string, unknown>
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as Record<string, unknown>
+    header = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as Record<string, unknown>
   } catch (cause) {
     throw new FormatError({
       file: file.path,
@@ -67,6 +77,9 @@ function parseHeader(file: RandomAccessFile, bytes: Uint8Array): Record<string, 
       cause,
     })
   }
+  const names = Object.keys(header).length
+  if (names !== scanned.keys) refuse(file, 8, 'every name once', `${scanned.keys} entries with ${names} names`)
+  return header
 }
 
 function readMetadata(file: RandomAccessFile, value: unknown): Readonly<Record<string, string>> {
@@ -88,9 +101,9 @@ function readEntry(file: RandomAccessFile, entry: { name: string; value: unknown
   }
   if (typeof dtype !== 'string' || !Object.hasOwn(dtypeBytes, dtype))
     refuse(file, 8, `a type of tensor '${name}'`, `${dtype}`)
-  if (!isSizes(shape)) refuse(file, 8, `a shape of tensor '${name}'`, JSON.stringify(shape))
+  if (!isSizes(shape)) refuse(file, 8, `a shape of tensor '${name}'`, `${JSON.stringify(shape)}`.slice(0, 60))
   if (!isSizes(offsets) || (offsets as number[]).length !== 2) {
-    refuse(file, 8, `two data_offsets of tensor '${name}'`, JSON.stringify(offsets))
+    refuse(file, 8, `two data_offsets of tensor '${name}'`, `${JSON.stringify(offsets)}`.slice(0, 60))
   }
   const [from, to] = offsets as [number, number]
   const byteLength = (shape as number[]).reduce((a, b) => a * b, dtypeBytes[dtype as Dtype])
@@ -137,7 +150,7 @@ function rowReader(file: RandomAccessFile, tensors: ReadonlyMap<string, Safetens
 }
 
 function isSizes(value: unknown): value is number[] {
-  return Array.isArray(value) && value.every(size => Number.isSafeInteger(size) && size >= 0)
+  return Array.isArray(value) && value.length <= maxAxes && value.every(size => Number.isSafeInteger(size) && size >= 0)
 }
 
 function refuse(file: RandomAccessFile, offset: number, expected: string, found: string): never {

@@ -25,7 +25,8 @@ export interface TorchFile {
   close(): Promise<void>
 }
 
-const maxPickleBytes = 128 * 2 ** 20
+/** Ten thousand parameters and their optimizer take some 5 MB. */
+const maxPickleBytes = 32 * 2 ** 20
 const blockBytes = 2 * 2 ** 20
 
 /**
@@ -170,6 +171,11 @@ async function readRows(
       `${file.path}: a tensor of shape [${tensor.shape}] has strides [${tensor.stride}]; only contiguous ones are read.`,
       { hint: 'Save it with .contiguous().' },
     )
+  }
+  const height = tensor.shape[0] ?? 1
+  if (!(0 <= rows.start && rows.start <= rows.end && rows.end <= height)) {
+    const expected = `rows ${rows.start} to ${rows.end} of a [${tensor.shape}] tensor`
+    throw new FormatError({ file: file.path, offset: tensor.offset, expected, found: `${height} rows` })
   }
   const rowBytes = tensor.shape.slice(1).reduce((a, b) => a * b, dtypeBytes[tensor.dtype])
   return file.read(tensor.offset + rows.start * rowBytes, (rows.end - rows.start) * rowBytes, into)

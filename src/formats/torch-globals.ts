@@ -1,7 +1,7 @@
 import { torchNames } from './pickle.ts'
 import type { PickleOrderedDict, PickleStorage, PickleTensor, PickleTuple, PickleValue } from './pickle-value.ts'
 import { type Dtype, dtypeBytes } from './tensor.ts'
-import type { PickleGlobal, Refuse } from './unpickle.ts'
+import type { CallContext, PickleGlobal } from './unpickle.ts'
 
 const dtypes = Object.entries(torchNames) as [Dtype, { dtype: string; storage: string }][]
 const maxAxes = 64
@@ -46,20 +46,22 @@ export function torchGlobal(module: string, name: string): PickleGlobal | undefi
   return { kind: 'call', call: args => ({ type: 'object', of: key, args }) }
 }
 
-function orderedDict(args: readonly PickleValue[], refuse: Refuse): PickleOrderedDict {
+function orderedDict(args: readonly PickleValue[], { refuse, spend, checkKey }: CallContext): PickleOrderedDict {
   const entries = new Map<PickleValue, PickleValue>()
   const pairs = args[0] ?? []
   if (!Array.isArray(pairs)) return refuse('a list of pairs', 'something else')
+  spend(2 * pairs.length)
   for (const pair of pairs as readonly PickleValue[]) {
     const [key, value] = itemsOf(pair) ?? (Array.isArray(pair) ? pair : [])
     if (key === undefined || value === undefined) return refuse('a pair of key and value', 'something else')
+    checkKey(key)
     entries.set(key, value)
   }
   return { type: 'ordered-dict', entries }
 }
 
 // torch._utils._rebuild_tensor_v2(storage, storage_offset, size, stride, requires_grad, backward_hooks, metadata)
-function rebuildTensor(args: readonly PickleValue[], refuse: Refuse): PickleTensor {
+function rebuildTensor(args: readonly PickleValue[], { refuse }: CallContext): PickleTensor {
   const storage = args[0]
   if (!isStorage(storage)) return refuse('a storage', 'something else')
   const start = args[1]
@@ -89,10 +91,13 @@ function rebuildTensor(args: readonly PickleValue[], refuse: Refuse): PickleTens
 }
 
 // Protocol 2 writes bytes as text in which every character is one byte.
-function encodeText(args: readonly PickleValue[], refuse: Refuse): PickleValue {
+function encodeText(args: readonly PickleValue[], { refuse, spend }: CallContext): PickleValue {
   const [text, encoding] = args
   if (typeof text !== 'string' || encoding !== 'latin1') return refuse("text to encode as 'latin1'", 'something else')
-  return Uint8Array.from(text, character => character.charCodeAt(0))
+  spend(text.length)
+  const bytes = Uint8Array.from(Buffer.from(text, 'latin1'))
+  if (Buffer.from(bytes).toString('latin1') !== text) return refuse('text of bytes', 'other characters')
+  return bytes
 }
 
 function isStorage(value: PickleValue | undefined): value is PickleStorage {

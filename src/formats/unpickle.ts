@@ -1,10 +1,20 @@
 import { FormatError, UnsupportedError } from '../errors.ts'
+import { checkDepth } from './pickle-depth.ts'
 import type { PickleNamespace, PickleOrderedDict, PickleTuple, PickleValue } from './pickle-value.ts'
 
 /** A class or function that a pickle names: a finished value, or what to make of its arguments. */
 export type PickleGlobal =
   | { readonly kind: 'value'; readonly value: PickleValue }
-  | { readonly kind: 'call'; readonly call: (args: readonly PickleValue[], refuse: Refuse) => PickleValue }
+  | { readonly kind: 'call'; readonly call: (args: readonly PickleValue[], context: CallContext) => PickleValue }
+
+/** What a function of the allow-list is bound by. */
+export interface CallContext {
+  readonly refuse: Refuse
+  /** Counts values that it makes; refuses too many. */
+  readonly spend: (values: number) => void
+  /** Refuses what must not be a key. */
+  readonly checkKey: (key: PickleValue) => void
+}
 
 /** Throws FormatError at the opcode being read. */
 export type Refuse = (expected: string, found: string) => never
@@ -21,9 +31,16 @@ export interface UnpickleOptions {
 }
 
 const maxStack = 1_000_000
-const maxMemo = 4_000_000
+const maxMemo = 1_000_000
 const maxMarks = 1_000
-const maxDepth = 200
+/**
+ * What a pickle may make, in units of a plain value on the stack; what takes more memory counts for more. A parameter
+ * with its optimizer state takes some 450; a shard of a dense model has up to a thousand.
+ */
+const maxValues = 2_500_000
+const costs = { dict: 20, list: 4, text: 2 } as const
+/** Keys that are numbers (an optimizer's parameters): their places in a Map can be chosen to collide. */
+const maxNumberKeys = 16_384
 
 type Writable = { -readonly [K in keyof PickleOrderedDict]: PickleOrderedDict[K] }
 type StackItem = PickleValue | PickleGlobal
@@ -53,7 +70,18 @@ export function unpickle(bytes: Uint8Array, options: UnpickleOptions): PickleVal
     at += length
     return at - length
   }
-  const push = (value: StackItem): void => {
+  let spent = 0
+  const spend = (values: number): void => {
+    spent += values
+    if (spent > maxValues) refuse(`values that come to at most ${maxValues}`, 'more')
+  }
+  let numberKeys = 0
+  const checkKey = (key: PickleValue): void => {
+    if (typeof key === 'bigint') refuse('keys of less than 2^53', `${key}`)
+    if (typeof key === 'number' && ++numberKeys > maxNumberKeys) refuse(`at most ${maxNumberKeys} number keys`, 'more')
+  }
+  const push = (value: StackItem, cost = 1): void => {
+    spend(cost)
     if (stack.length >= maxStack) refuse(`at most ${maxStack} values on the stack`, 'more')
     stack.push(value)
   }
@@ -87,6 +115,7 @@ export function unpickle(bytes: Uint8Array, options: UnpickleOptions): PickleVal
   const remember = (key: number): void => {
     const top = stack.at(-1)
     if (top === undefined || stack.length <= (marks.at(-1) ?? 0)) refuse('a value to remember', 'an empty stack')
+    spend(costs.list)
     if (memo.size >= maxMemo) refuse(`at most ${maxMemo} remembered values`, 'more')
     memo.set(key, top!)
   }
@@ -109,14 +138,17 @@ export function unpickle(bytes: Uint8Array, options: UnpickleOptions): PickleVal
           : undefined
     if (entries === undefined) refuse('a dict to fill', nameOf(target))
     if (items.length % 2 === 1) refuse('pairs of key and value', `${items.length} values`)
-    for (let i = 0; i < items.length; i += 2) entries.set(items[i]!, items[i + 1]!)
+    for (let i = 0; i < items.length; i += 2) {
+      checkKey(items[i]!)
+      entries.set(items[i]!, items[i + 1]!)
+    }
   }
   const call = (): void => {
     const args = pop()
     const made = popItem()
     if (!isTuple(args)) refuse('a tuple of arguments', nameOf(args))
     if (!isGlobal(made) || made.kind !== 'call') refuse('a class or function to call', nameOf(made))
-    push(made.call(args.items, refuse))
+    push(made.call(args.items, { refuse, spend, checkKey }), costs.dict)
   }
   const build = (): void => {
     const state = pop()
@@ -153,26 +185,26 @@ export function unpickle(bytes: Uint8Array, options: UnpickleOptions): PickleVal
   }
 
   const opcodes: Readonly<Record<number, () => void>> = {
-    [code('}')]: () => push(new Map()),
-    [code(']')]: () => push([]),
-    [code(')')]: () => push(tuple([])),
+    [code('}')]: () => push(new Map(), costs.dict),
+    [code(']')]: () => push([], costs.list),
+    [code(')')]: () => push(tuple([]), costs.list),
     [code('N')]: () => push(null),
     136: () => push(true),
     137: () => push(false),
     [code('K')]: () => push(bytes[take(1)]!),
     [code('M')]: () => push(view.getUint16(take(2), true)),
     [code('J')]: () => push(view.getInt32(take(4), true)),
-    138: () => push(long()),
-    [code('G')]: () => push({ type: 'float', value: view.getFloat64(take(8), false) }),
-    [code('X')]: () => push(string(view.getUint32(take(4), true))),
+    138: () => push(long(), costs.text),
+    [code('G')]: () => push({ type: 'float', value: view.getFloat64(take(8), false) }, costs.list),
+    [code('X')]: () => push(string(view.getUint32(take(4), true)), costs.text),
     [code('(')]: () => {
       if (marks.length >= maxMarks) refuse(`at most ${maxMarks} open marks`, 'more')
       marks.push(stack.length)
     },
-    [code('t')]: () => push(tuple(popMark())),
-    133: () => push(tuple([pop()])),
-    134: () => push(tuple([pop(), pop()].reverse())),
-    135: () => push(tuple([pop(), pop(), pop()].reverse())),
+    [code('t')]: () => push(tuple(popMark()), costs.list),
+    133: () => push(tuple([pop()]), costs.list),
+    134: () => push(tuple([pop(), pop()].reverse()), costs.list),
+    135: () => push(tuple([pop(), pop(), pop()].reverse()), costs.list),
     [code('a')]: () => append([pop()]),
     [code('e')]: () => append(popMark()),
     [code('s')]: () => setItems([pop(), pop()].reverse()),
@@ -185,7 +217,7 @@ export function unpickle(bytes: Uint8Array, options: UnpickleOptions): PickleVal
     [code('R')]: call,
     129: call,
     [code('b')]: build,
-    [code('Q')]: () => push(options.persistent(pop(), refuse)),
+    [code('Q')]: () => push(options.persistent(pop(), refuse), costs.list),
   }
 
   if (bytes[0] !== 128 || bytes[1] !== 2) refuse('a pickle of protocol 2', `bytes ${bytes[0]}, ${bytes[1]}`)
@@ -202,53 +234,6 @@ export function unpickle(bytes: Uint8Array, options: UnpickleOptions): PickleVal
   const value = pop()
   checkDepth(value, refuse)
   return value
-}
-
-/** Refuses values that contain themselves or nest deeper than `maxDepth`, so that readers may recurse. */
-function checkDepth(root: PickleValue, refuse: Refuse): void {
-  const heights = new Map<object, number>()
-  const open = new Set<object>()
-  const pending: { node: object; children: object[]; height: number }[] = []
-  const enter = (node: object): void => {
-    open.add(node)
-    if (open.size > maxDepth) refuse(`values up to ${maxDepth} deep`, 'deeper ones')
-    pending.push({ node, children: childrenOf(node), height: 0 })
-  }
-  if (typeof root === 'object' && root !== null) enter(root)
-  while (pending.length > 0) {
-    const top = pending.at(-1)!
-    const child = top.children.pop()
-    if (child === undefined) {
-      if (top.height >= maxDepth) refuse(`values up to ${maxDepth} deep`, 'deeper ones')
-      heights.set(top.node, top.height)
-      open.delete(top.node)
-      pending.pop()
-      const parent = pending.at(-1)
-      if (parent !== undefined) parent.height = Math.max(parent.height, top.height + 1)
-    } else if (open.has(child)) refuse('values that do not contain themselves', 'a circle')
-    else if (heights.has(child)) top.height = Math.max(top.height, heights.get(child)! + 1)
-    else enter(child)
-  }
-}
-
-function childrenOf(node: object): object[] {
-  const value = node as PickleValue
-  const children: readonly unknown[] = Array.isArray(value)
-    ? value
-    : value instanceof Map
-      ? [...value].flat()
-      : isTuple(value)
-        ? value.items
-        : isOrderedDict(value)
-          ? [value.entries, value.attributes]
-          : isNamespace(value)
-            ? [value.fields]
-            : isObject(value)
-              ? [...value.args, value.state]
-              : []
-  return children.filter(
-    child => typeof child === 'object' && child !== null && !(child instanceof Uint8Array),
-  ) as object[]
 }
 
 function plainValue(item: StackItem, refuse: Refuse): PickleValue {

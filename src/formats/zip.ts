@@ -10,8 +10,13 @@ export interface ZipEntry {
   readonly crc32: number
 }
 
-const maxEntries = 1_000_000
-const maxDirectoryBytes = 256 * 2 ** 20
+/** A dense model's shard has at most some 4000, optimizer included. */
+const maxEntries = 16_384
+const maxDirectoryBytes = 32 * 2 ** 20
+/** Headers that are read at a time. */
+const headerBatch = 64
+/** Bytes within which they are read at once. */
+const headerSpan = 256 * 2 ** 10
 const endOfDirectory = 0x06054b50
 const zip64Locator = 0x07064b50
 const zip64EndOfDirectory = 0x06064b50
@@ -29,8 +34,11 @@ export async function readZipEntries(file: RandomAccessFile): Promise<ReadonlyMa
   const directory = await findDirectory(file)
   const listed = listEntries(file, directory, await file.read(directory.offset, directory.byteLength))
   const entries = new Map<string, ZipEntry>()
+  const sorted = [...listed].sort((a, b) => a.header - b.header)
+  let headers: readonly Promise<Uint8Array>[] = []
   let free = 0
-  for (const entry of [...listed].sort((a, b) => a.header - b.header)) {
+  for (const [i, entry] of sorted.entries()) {
+    if (i % headerBatch === 0) headers = readHeaders(file, sorted.slice(i, i + headerBatch))
     if (entry.header < free) {
       refuse(
         file,
@@ -39,12 +47,14 @@ export async function readZipEntries(file: RandomAccessFile): Promise<ReadonlyMa
         `byte ${entry.header}, inside another entry`,
       )
     }
-    const offset = await dataOffset(file, entry)
+    const header = await headers[i % headerBatch]!
+    const offset = dataOffset(file, entry, header)
     free = offset + entry.byteLength
     if (free > directory.offset) {
       const found = `${entry.byteLength} bytes from byte ${offset}`
       refuse(file, entry.header, `'${entry.name}' to end before the directory at byte ${directory.offset}`, found)
     }
+    checkAgreement(file, entry, header)
     entries.set(entry.name, { name: entry.name, offset, byteLength: entry.byteLength, crc32: entry.crc32 })
   }
   return entries
@@ -58,6 +68,7 @@ interface Directory {
 
 interface ListedEntry {
   readonly name: string
+  readonly nameBytes: Uint8Array
   readonly header: number
   readonly byteLength: number
   readonly crc32: number
@@ -77,13 +88,16 @@ async function findDirectory(file: RandomAccessFile): Promise<Directory> {
   const locatorAt = start + at - 20
   const locator = locatorAt >= 0 ? viewOf(await file.read(locatorAt, 20)) : undefined
   const isZip64 = locator?.getUint32(0, true) === zip64Locator
-  const end = isZip64
-    ? await readZip64End(file, uint64(file, locator!, 8, locatorAt))
-    : {
-        count: tail.getUint16(at + 10, true),
-        byteLength: tail.getUint32(at + 12, true),
-        offset: tail.getUint32(at + 16, true),
-      }
+  const short = {
+    count: tail.getUint16(at + 10, true),
+    byteLength: tail.getUint32(at + 12, true),
+    offset: tail.getUint32(at + 16, true),
+  }
+  const end = isZip64 ? await readZip64End(file, uint64(file, locator!, 8, locatorAt)) : short
+  for (const [field, full] of Object.entries({ count: 0xffff, byteLength: 0xffffffff, offset: 0xffffffff })) {
+    const [value, wide] = [short[field as keyof Directory], end[field as keyof Directory]]
+    if (value !== wide && value !== full) refuse(file, start + at, `${field} ${wide}, as in the zip64 end`, `${value}`)
+  }
   const limit = isZip64 ? locatorAt : start + at
   if (end.count > maxEntries || end.byteLength > maxDirectoryBytes) {
     const found = `${end.count} entries in ${end.byteLength} bytes`
@@ -147,8 +161,19 @@ function listEntries(file: RandomAccessFile, directory: Directory, bytes: Uint8A
     if (sizes.compressed !== sizes.byteLength) {
       refuse(file, here, `'${name}' stored in ${sizes.byteLength} bytes`, `${sizes.compressed} bytes`)
     }
-    entries.push({ name, header: sizes.header, byteLength: sizes.byteLength, crc32: view.getUint32(at + 16, true) })
+    const nameBytes = bytes.subarray(at + 46, at + 46 + nameLength)
+    entries.push({
+      name,
+      nameBytes,
+      header: sizes.header,
+      byteLength: sizes.byteLength,
+      crc32: view.getUint32(at + 16, true),
+    })
     at = next
+  }
+  if (at !== bytes.length) {
+    const found = `${bytes.length - at} bytes more`
+    refuse(file, directory.offset + at, `a directory of ${directory.count} entries`, found)
   }
   return entries
 }
@@ -183,15 +208,44 @@ function entrySizes(
   return { byteLength: fullLength, compressed: fullCompressed, header: widen(header) }
 }
 
-async function dataOffset(file: RandomAccessFile, entry: ListedEntry): Promise<number> {
-  const name = new TextEncoder().encode(entry.name)
-  const bytes = await file.read(entry.header, 30 + name.length)
+// Those before a failing one are checked first: its error waits until it is asked for.
+function readHeaders(file: RandomAccessFile, entries: readonly ListedEntry[]): readonly Promise<Uint8Array>[] {
+  const first = entries[0]!.header
+  const last = Math.max(...entries.map(({ header, nameBytes }) => header + 30 + nameBytes.length))
+  const together = last - first <= headerSpan && last <= file.size ? file.read(first, last - first) : undefined
+  const headers = entries.map(async ({ header, nameBytes }) => {
+    const length = 30 + nameBytes.length
+    return together === undefined
+      ? file.read(header, length)
+      : (await together).subarray(header - first).subarray(0, length)
+  })
+  for (const header of headers) header.catch(() => undefined)
+  return headers
+}
+
+function dataOffset(file: RandomAccessFile, entry: ListedEntry, bytes: Uint8Array): number {
+  const name = entry.nameBytes
   const view = viewOf(bytes)
   const isIts = view.getUint32(0, true) === localHeader && view.getUint16(26, true) === name.length
   if (!isIts || Buffer.compare(bytes.subarray(30), name) !== 0) {
     refuse(file, entry.header, `the header of '${entry.name}'`, 'something else')
   }
   return entry.header + 30 + name.length + view.getUint16(28, true)
+}
+
+function checkAgreement(file: RandomAccessFile, entry: ListedEntry, bytes: Uint8Array): void {
+  const view = viewOf(bytes)
+  // Some readers go by this header and not by the directory: it must tell of the same bytes. With flag 8 sizes and
+  // CRC-32 may follow the data instead, as PyTorch writes them.
+  const [flags, method] = [view.getUint16(6, true), view.getUint16(8, true)]
+  const [crc, compressed, size] = [14, 18, 22].map(at => view.getUint32(at, true)) as [number, number, number]
+  const isLater = (flags & 8) !== 0 && crc === 0 && compressed === 0 && size === 0
+  const isSize = (value: number): boolean => value === 0xffffffff || value === entry.byteLength
+  const isSame = isLater || (crc === entry.crc32 && isSize(size) && isSize(compressed))
+  if (method !== 0 || (flags & 1) !== 0 || !isSame) {
+    const found = `method ${method}, ${compressed} and ${size} bytes, CRC-32 0x${crc.toString(16)}`
+    refuse(file, entry.header, `a header of '${entry.name}' that agrees with the directory`, found)
+  }
 }
 
 function checkName(file: RandomAccessFile, offset: number, name: string): void {

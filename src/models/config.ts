@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { FormatError } from '../errors.ts'
@@ -13,11 +13,16 @@ import {
 } from './config-dialects.ts'
 import { type Family, findFamily } from './families.ts'
 
+/** Real ones have a few kilobytes. */
+const maxConfigBytes = 2 ** 20
+
 /** The numbers in the `config.json` of a Hugging Face folder. */
 export async function readArchitecture(dir: string): Promise<Architecture> {
   const file = join(dir, 'config.json')
   let json: unknown
   try {
+    const found = await stat(file)
+    if (!found.isFile() || found.size > maxConfigBytes) throw new Error(`${found.size} bytes, or no file`)
     json = JSON.parse(await readFile(file, 'utf8'))
   } catch (cause) {
     const found = (cause as NodeJS.ErrnoException).code === 'ENOENT' ? 'no such file' : (cause as Error).message
