@@ -102,7 +102,7 @@ export const argumentRules = [
       batch.seqLength <= model.maxPositionEmbeddings,
     message: ({ model, batch }) =>
       `seqLength ${batch?.seqLength} is more than the model's ${model?.maxPositionEmbeddings} positions.`,
-    turn: [{ name: 'seqLength' }],
+    turn: [{ name: 'seqLength', unit: ({ model }) => model?.maxPositionEmbeddings }],
   },
   {
     rule: 'min-lr',

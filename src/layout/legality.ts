@@ -71,7 +71,7 @@ function hintOf(rule: LayoutRule, proposal: LayoutProposal): string | undefined 
   const demands: ((name: TurnedNumber) => readonly LayoutRule[])[] = [
     () => rules,
     () => rules.filter(one => !broken.includes(one)),
-    name => rules.filter((one: LayoutRule) => one.turn?.[0]?.name === name),
+    name => rules.filter((one: LayoutRule) => one === rule || one.turn?.[0]?.name === name),
   ]
   for (const demand of demands) {
     const found = (rule.turn ?? [])
