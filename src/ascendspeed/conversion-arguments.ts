@@ -16,6 +16,7 @@ import {
   type ToolchainParallel,
 } from './toolchain.ts'
 
+/** What the converter is asked for on the way to Megatron. */
 export interface ToolchainHfToMegatron {
   readonly architecture: Architecture
   /** Folder of the Hugging Face model. */
@@ -58,6 +59,7 @@ export function hfToMegatronCommand(toolchain: Toolchain, options: ToolchainHfTo
   })
 }
 
+/** What the converter is asked for on the way back. */
 export interface ToolchainMegatronToHf {
   readonly architecture: Architecture
   /** Megatron checkpoint; with `lora` the base that its adapters were trained on. */
@@ -75,6 +77,7 @@ export interface ToolchainMegatronToHf {
   readonly lora?: ToolchainLora | undefined
 }
 
+/** Adapters as a training left them, with what it was told of them. */
 export interface ToolchainLora {
   readonly path: string
   readonly r: number

@@ -30,6 +30,7 @@ export interface PackagedVariables {
   readonly CONVERT_MG2HF?: boolean | undefined
 }
 
+/** `RUN_TYPE`: pretraining, full fine-tuning, or LoRA. */
 export type PackagedRun = 'pretrain' | 'sft' | 'lora'
 
 /** Which script of the package to run: the whole pipeline of a model, or one part of it. */
@@ -39,6 +40,7 @@ export type PackagedScript =
   /** `hf2hg` is the guide's spelling. */
   | { readonly part: 'convert'; readonly direction: 'hf2hg' | 'mg2hf' }
 
+/** One start of a packaged script. */
 export interface PackagedLaunch {
   /** `…/llm_train/AscendSpeed` of the unpacked AscendCloud-3rdLLM package. */
   readonly dir: string

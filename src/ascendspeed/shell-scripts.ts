@@ -16,6 +16,7 @@ export interface ShellWork {
   readonly about?: readonly string[] | undefined
 }
 
+/** A script, ready to be written to a file. */
 export interface ShellScript {
   /** Name of the file, numbered in the order of the work. */
   readonly name: string

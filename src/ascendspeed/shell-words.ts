@@ -9,6 +9,7 @@ export interface ShellCommand {
   readonly words: readonly ShellWord[]
 }
 
+/** One word of a command line in a script. */
 export interface ShellWord {
   readonly text: string
   /** True for flags, and for the program that torchrun starts. */
