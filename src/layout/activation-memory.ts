@@ -15,7 +15,7 @@ export interface LayerActivations {
  * Activations of one layer, counted tensor by tensor as autograd keeps them.
  *
  * Kept, in bytes per token (h hidden, q and k widths of query and key, f feed-forward, a heads; `/t` cut by tp):
- * two norms' inputs and outputs 8h (`/t` with sequence parallel), the fused QKV that V is a view of 2(q+2k)/t, query and
+ * two norms' inputs, outputs and factors 8h + 8 (`/t` with sequence parallel), the fused QKV that V is a view of 2(q+2k)/t, query and
  * key after RoPE 2(q+k)/t, the attention's output 2q/t, flash attention's maxima and sums 64 a/t (two float32 of width 8
  * a head), the feed-forward layer 6f/t (8f/t where SwiGLU is not fused). With grouped queries legacy models copy key and
  * value to every head. Without flash attention the score matrices add 7 a s/t.
@@ -37,7 +37,7 @@ export function layerActivations(training: SettledTraining): LayerActivations {
   // Selective recomputation drops what the attention core keeps of its own; with flash attention that is little.
   const core = recompute === 'selective' ? 0 : flashAttention ? 64 * heads : 7 * matrices
   const attention = 2 * (query + 2 * keyValue) + 2 * (query + keyValue) + copiedHeads + 2 * query + core
-  const kept = ((fusedKernels ? 8 : 16) * h) / cutByTp + attention + (fusedKernels ? 6 : 8) * ffn
+  const kept = ((fusedKernels ? 8 : 16) * h + 8) / cutByTp + attention + (fusedKernels ? 6 : 8) * ffn
   const lora = training.lora === undefined ? 0 : 8 * training.lora
   // Full-width tensors around the cut ones (gathered input, output before it is reduced, its gradient), then the
   // gradients of the feed-forward layer or of the attention, float32 in the fused kernel's workspace.

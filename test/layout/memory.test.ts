@@ -1,12 +1,13 @@
 import { describe, expect, it } from 'vitest'
 import { stageWeights } from '../../src/checkpoint/stage-weights.ts'
+import { layerActivations } from '../../src/layout/activation-memory.ts'
 import { type DeviceFacts, devices } from '../../src/layout/device-facts.ts'
 import { trainingMemory } from '../../src/layout/memory.ts'
 import { attentionWidths, modelParameters, rankParameters } from '../../src/layout/memory-parameters.ts'
 import { conversionMemory, jobMemory } from '../../src/layout/memory-phases.ts'
 import { searchLayouts } from '../../src/layout/search.ts'
 import { stageLayers } from '../../src/layout/stages.ts'
-import type { ModelShape, TrainingShape } from '../../src/layout/training-shape.ts'
+import { type ModelShape, settleTraining, type TrainingShape } from '../../src/layout/training-shape.ts'
 import { findModel, models } from '../../src/models/supported-model.ts'
 import { seededRandom } from './seeded-random.ts'
 
@@ -70,6 +71,28 @@ describe('parameters', () => {
         expect(attentionWidths(model, tp).keyValue).toBeGreaterThanOrEqual(model.kvChannels)
       }
     }
+  })
+})
+
+describe('layerActivations', () => {
+  // golden/layer_activations.py: what autograd keeps, counted by storage. Grouped queries and what is not fused are
+  // counted with more copies than this implementation happens to make.
+  it.each([
+    [512, 1376, 4, 4, 64, 2, true, 2401280, 1],
+    [4096, 11008, 32, 32, 16, 1, true, 2400384, 1],
+    [1024, 3584, 8, 2, 128, 1, true, 4916224, 1.1],
+    [896, 4864, 14, 2, 64, 1, true, 2843136, 1.1],
+    [512, 1376, 4, 4, 64, 2, false, 2753536, 1.3],
+    [1024, 3584, 8, 2, 128, 1, false, 5833728, 1.3],
+  ])('of hidden %d, ffn %d, %d heads, %d groups keep what autograd keeps', (...row) => {
+    const [hiddenSize, ffnHiddenSize, numAttentionHeads, numQueryGroups, seqLength, microBatchSize, fusedKernels] = row
+    const [counted, most] = row.slice(7) as [number, number]
+    const heads = { numAttentionHeads, numQueryGroups, kvChannels: hiddenSize / numAttentionHeads }
+    const model = { numLayers: 1, hiddenSize, ffnHiddenSize, ...heads, vocabSize: 8 }
+    const batch = { seqLength, microBatchSize, fusedKernels }
+    const { kept } = layerActivations(settleTraining({ model, layout: { tp: 1, pp: 1 }, ...batch }))
+    expect(kept).toBeGreaterThanOrEqual(counted)
+    expect(kept).toBeLessThanOrEqual(most * counted)
   })
 })
 
