@@ -30,7 +30,7 @@ const none: readonly Violation[] = []
 
 /**
  * Every rule of the toolchain that the proposal breaks, in the order in which the toolchain would find them.
- * Costs about a microsecond; `explain` works out messages and hints.
+ * Costs a few microseconds; `explain` works out messages and hints.
  */
 export function layoutViolations(proposal: LayoutProposal): readonly Violation[] {
   if (!wholeNumbers.holds(proposal)) return [violation(wholeNumbers, proposal)]

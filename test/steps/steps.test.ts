@@ -128,6 +128,11 @@ describe('the four steps', () => {
       '500 iterations',
       'warm-up 20, save every 100',
     ])
+    const asked = { trainIters: 500, lrWarmupIters: 20, lrDecayIters: 400, maxPositionEmbeddings: 600 }
+    const { launch } = (await plan(train({ data, init, ...hyper, ...asked }), { store: at })).steps.at(-1)!
+    for (const words of ['--lr-warmup-iters 20 --lr-decay-iters 400 ', '--max-position-embeddings 600 '])
+      expect(launch).toContain(words)
+    expect(launch).not.toContain('--lr-warmup-fraction')
   })
 })
 
