@@ -101,6 +101,21 @@ export function megatronArgs(options: ArgsOptions): ReadonlyMap<string, PickleVa
   )
 }
 
+/** Fields that follow from how a checkpoint is cut and stored; in another layout they have other values. */
+const layoutFields: ReadonlySet<string> = new Set([
+  ...['tensor_model_parallel_size', 'pipeline_model_parallel_size', 'transformer_pipeline_model_parallel_size'],
+  ...['virtual_pipeline_model_parallel_size', 'num_layers_per_virtual_pipeline_stage', 'num_layer_list'],
+  ...['data_parallel_size', 'world_size', 'rank', 'vocab_size', 'padded_vocab_size', 'make_vocab_size_divisible_by'],
+  ...['num_query_groups', 'group_query_attention', 'num_query_groups_before_copies', 'lora_target_modules'],
+  ...['rotary_percent', 'use_partial_rope', 'use_glm_rope', 'use_mcore_models', 'transformer_impl'],
+  ...['params_dtype', 'bf16', 'fp16'],
+])
+
+/** The fields of a checkpoint's `args` that another layout of it keeps. */
+export function carriedArgs(args: ReadonlyMap<string, PickleValue>): Readonly<Record<string, PickleValue>> {
+  return Object.fromEntries([...args].filter(([field]) => !layoutFields.has(field)))
+}
+
 /**
  * Our own field: the model's key/value groups where a checkpoint has as many copies as ranks. Megatron's
  * `num_query_groups` must be what its modules are built with, and that are the copies.

@@ -39,6 +39,8 @@ export interface OpenMegatronOptions {
    * Megatron-Core checkpoint that holds the frozen weights too is its own base and always merged.
    */
   readonly base?: string | undefined
+  /** Iteration of `base`; default what its tracker file names. */
+  readonly baseIteration?: CheckpointIteration | undefined
 }
 
 /**
@@ -82,7 +84,7 @@ export interface MegatronShards extends Omit<MegatronCheckpointSource, keyof Ten
 /** Opens a checkpoint as `openMegatronCheckpoint` does, with the same checks, and gives its shards one by one. */
 export async function openMegatronShards(
   dir: string,
-  options: Omit<OpenMegatronOptions, 'base'> = {},
+  options: Omit<OpenMegatronOptions, 'base' | 'baseIteration'> = {},
 ): Promise<MegatronShards> {
   const iteration = options.iteration ?? (await readTracker(dir))
   const shards = await listShards(dir, iteration)
@@ -110,7 +112,7 @@ async function merged(
   const { architecture, lora, isComplete, base } = options
   if (isComplete) return mergeLora({ adapters: own, base: own, architecture, lora })
   if (base === undefined) return own
-  const opened = await openMegatronCheckpoint(base, { architecture })
+  const opened = await openMegatronCheckpoint(base, { architecture, iteration: options.baseIteration })
   try {
     return mergeLora({ adapters: own, base: opened, architecture, lora })
   } catch (error) {

@@ -17,6 +17,9 @@ import { type LoraSettings, megatronArgs } from './megatron-args.ts'
 import { iterationFolder, shardPath, shardRoot, trackerPath } from './megatron-folder.ts'
 import { hfTensors } from './open-hf-model.ts'
 import { openMegatronCheckpoint } from './open-megatron.ts'
+import type { OptimizerState } from './open-optimizer.ts'
+import { optimizerContent } from './optimizer-content.ts'
+import { parameterGroups } from './parameter-groups.ts'
 import { hasParts, storedDtype } from './source-check.ts'
 import {
   extraStateKeys,
@@ -47,6 +50,10 @@ export interface WriteMegatronOptions extends CopyOptions {
    * lacks them), without the frozen layers. Source: ModelLink 1.1, modellink/model/transformer.py:53-68.
    */
   readonly lora?: LoraSettings | undefined
+  /** State of the optimizer to store beside the weights; then `dtype` must be that of the source. */
+  readonly optimizer?: OptimizerState | undefined
+  /** Default 0. */
+  readonly floatingPointOperations?: PickleValue | undefined
 }
 
 /**
@@ -80,13 +87,14 @@ export async function writeMegatronCheckpoint(dir: string, options: WriteMegatro
       const source = hasParts(options.source, weight.plan) || base === undefined ? options.source : base
       return { ...weight, source, dtype: storedDtype(source, weight.plan, options.dtype) }
     })
+    const all = [...placed, ...stateBeside(placed, options)]
     const args = megatronArgs({
       ...{ architecture, parallel, layout: options.layout, paddedVocabSize: padded, iteration, lora },
       dtype: placed[0]!.dtype,
       consumedTrainSamples: options.consumedTrainSamples ?? 0,
       extraArgs: options.extraArgs ?? {},
     })
-    const totalBytes = placed.reduce((sum, weight) => sum + storedBytes(weight), 0)
+    const totalBytes = all.reduce((sum, weight) => sum + storedBytes(weight), 0)
     let doneBytes = 0
     const throwIfCancelled = (): void => checkCancelled(signal, `Writing the checkpoint ${dir}`)
     const advance = (bytes: number): void => {
@@ -96,12 +104,13 @@ export async function writeMegatronCheckpoint(dir: string, options: WriteMegatro
     const plan = planOf({
       ...{ kind: 'megatron', iteration, layout: options.layout, ...parallel, paddedVocabSize: padded },
       ...{ dtype: [...new Set(placed.map(weight => weight.dtype))].sort(), architecture, lora },
+      optimizer: options.optimizer && [...options.optimizer.tensors.keys()].sort(),
     })
     await checkConversionTarget(dir, { iteration, plan })
     await appearInParts(join(dir, iterationFolder(iteration)), { ...options, plan }, async (folder, part) => {
       const files: ManifestFile[] = []
       for (let stage = 0; stage < pp; stage++) {
-        const mine = placed.filter(weight => weight.stage === stage)
+        const mine = all.filter(weight => weight.stage === stage)
         const chunks = stages[stage]!.length
         const before = doneBytes
         const write = () => writeStage(mine, { ...options, folder, stage, chunks, args, throwIfCancelled, advance })
@@ -121,6 +130,15 @@ export async function writeMegatronCheckpoint(dir: string, options: WriteMegatro
 interface PlacedWeight extends StageWeight {
   readonly source: TensorSource
   readonly dtype: Dtype
+  /** Of which kind of the optimizer's tensors it is, when it is not the weight itself. */
+  readonly state?: string
+}
+
+function stateBeside(placed: readonly PlacedWeight[], { optimizer, layout }: WriteMegatronOptions): PlacedWeight[] {
+  const trained = parameterGroups(placed, layout).flatMap(({ weights }) => weights)
+  return [...(optimizer?.tensors ?? [])].flatMap(([state, source]) =>
+    trained.map(weight => ({ ...weight, state, source, dtype: storedDtype(source, weight.plan) })),
+  )
 }
 
 interface StageOptions extends WriteMegatronOptions {
@@ -135,6 +153,7 @@ interface StageOptions extends WriteMegatronOptions {
 async function writeStage(weights: readonly PlacedWeight[], options: StageOptions): Promise<ManifestFile[]> {
   const { tp, pp } = options.parallel
   const files: { writer: TorchFileWriter; tensors: ReadonlyMap<PlacedWeight, NewTensor>; file: string }[] = []
+  const { flush: isFlushed = true } = options
   try {
     for (let rank = 0; rank < tp; rank++) {
       const tensors = new Map(
@@ -146,8 +165,11 @@ async function writeStage(weights: readonly PlacedWeight[], options: StageOption
       const file = shardPath({ tp: rank, stage: options.stage }, pp)
       const path = join(options.folder, file)
       await mkdir(dirname(path), { recursive: true })
-      const plan = planTorchFile(fileContent(tensors, options), { root: shardRoot })
-      files.push({ writer: await createTorchFile(path, plan, { flush: options.flush !== false }), tensors, file })
+      const constants = new Map<NewTensor, Uint8Array>()
+      const plan = planTorchFile(fileContent(tensors, { ...options, constants }), { root: shardRoot })
+      const writer = await createTorchFile(path, plan, { flush: isFlushed })
+      files.push({ writer, tensors, file })
+      for (const [tensor, bytes] of constants) await writer.write(tensor, bytes)
     }
     await inLanes(weights, (weight, scratch) =>
       fillShards(weight.plan, weight.source, {
@@ -162,12 +184,14 @@ async function writeStage(weights: readonly PlacedWeight[], options: StageOption
     for (const { writer, tensors, file } of files) {
       const crcs = await writer.finish()
       const path = join(options.folder, file)
-      if (options.flush !== false) await flush(dirname(path))
+      if (isFlushed) await flush(dirname(path))
       written.push({
         ...{ file: file.replaceAll('\\', '/'), byteLength: (await stat(path)).size },
-        tensors: [...tensors].map(([weight, tensor]) =>
-          manifestTensor({ ...tensor, name: `${modelName(weight.chunk, options)}.${weight.key}` }, crcs.get(tensor)!),
-        ),
+        tensors: [...tensors]
+          .filter(([weight]) => weight.state === undefined)
+          .map(([weight, tensor]) =>
+            manifestTensor({ ...tensor, name: `${modelName(weight.chunk, options)}.${weight.key}` }, crcs.get(tensor)!),
+          ),
       })
     }
     return written
@@ -182,17 +206,32 @@ function modelName(chunk: number, { parallel }: StageOptions): string {
 }
 
 // The top-level keys of a converted checkpoint; `model0`, `model1`, … with virtual stages.
-function fileContent(tensors: ReadonlyMap<PlacedWeight, NewTensor>, options: StageOptions): PickleValue {
+function fileContent(
+  tensors: ReadonlyMap<PlacedWeight, NewTensor>,
+  options: StageOptions & { constants: Map<NewTensor, Uint8Array> },
+): PickleValue {
+  const own = [...tensors].filter(([weight]) => weight.state === undefined)
   const models = Array.from({ length: options.chunks }, (_, chunk): [string, PickleValue] => [
     modelName(chunk, options),
-    stateDict(new Map([...tensors].filter(([weight]) => weight.chunk === chunk)), options.layout),
+    stateDict(new Map(own.filter(([weight]) => weight.chunk === chunk)), options.layout),
   ])
+  const nameOf = ({ chunk, key }: StageWeight, kind: string): string => `${chunk} ${kind} ${key}`
+  const beside = new Map([...tensors].map(([weight, tensor]) => [nameOf(weight, weight.state ?? ''), tensor]))
+  const optimizer =
+    options.optimizer &&
+    optimizerContent(options.optimizer, {
+      weights: own.map(([weight]) => weight),
+      layout: options.layout,
+      tensorOf: (weight, kind) => beside.get(nameOf(weight, kind))!,
+      constant: (tensor, bytes) => options.constants.set(tensor, bytes),
+    })
   return pickleDict([
     ['args', { type: 'namespace', fields: options.args }],
     ['checkpoint_version', pickleFloat(3)],
     ['iteration', options.iteration],
     ...models,
-    ['num_floating_point_operations_so_far', 0],
+    ...(optimizer ?? []),
+    ['num_floating_point_operations_so_far', options.floatingPointOperations ?? 0],
   ])
 }
 

@@ -20,7 +20,7 @@ export const torchNames: Readonly<Record<Dtype, { readonly dtype: string; readon
  * The protocol 2 pickle of `value` as `torch.save` writes it, and the tensors in it, in the order of their storage
  * keys `0`, `1`, …: each new tensor becomes a contiguous CPU tensor with a storage of its own.
  *
- * @throws InputError for values that cannot be written: tensors of another file, objects, numbers beyond int64.
+ * @throws InputError for values that cannot be written: tensors of another file, bytes, numbers beyond int64.
  */
 export function pickle(value: PickleValue): { readonly bytes: Uint8Array; readonly tensors: readonly NewTensor[] } {
   const chunks: Uint8Array[] = [Uint8Array.of(0x80, 2)]
@@ -130,6 +130,15 @@ export function pickle(value: PickleValue): { readonly bytes: Uint8Array; readon
         break
       case 'dtype':
         global(`torch ${torchNames[item.dtype].dtype}`)
+        break
+      case 'object':
+        global(item.of)
+        tuple(() => item.args.forEach(encode))
+        put('R')
+        if (item.state !== undefined) {
+          encode(item.state)
+          put('b')
+        }
         break
       case 'new-tensor':
         tensor(item)

@@ -8,9 +8,8 @@ import { checkModelLayout } from '../layout/parallel-layout.ts'
 import { readArchitecture } from '../models/config.ts'
 import { checkModel } from '../models/supported-model.ts'
 import { HfModel, MegatronCheckpoint } from './artifacts.ts'
+import { ParallelSizes } from './parallel-sizes.ts'
 import { storedDtype, WeightDtype } from './weight-dtype.ts'
-
-const size = z.number().int().positive()
 
 /**
  * Cuts a Hugging Face model into Megatron shards, tensor for tensor as the toolchain's converter does.
@@ -25,18 +24,7 @@ export const hfToMegatron = defineStep({
   input: z.object({
     model: HfModel,
     /** How to cut it; default one piece. */
-    parallel: z
-      .strictObject({
-        /** Tensor parallel size; default 1. With fewer query groups than that, each is stored several times. */
-        tp: size.default(1),
-        /** Pipeline parallel size; default 1. */
-        pp: size.default(1),
-        /** Layers of each stage (`--num-layer-list`); default equal shares. */
-        layersPerStage: z.array(size).readonly().exactOptional(),
-        /** Layers of a virtual stage (`--num-layers-per-virtual-pipeline-stage`); default no virtual stages. */
-        layersPerVirtualStage: size.exactOptional(),
-      })
-      .default({ tp: 1, pp: 1 }),
+    parallel: ParallelSizes,
     /** State dict of `--use-mcore-models` or of the toolchain without it; default `legacy`, as the vendor's scripts. */
     layout: z.enum(['legacy', 'mcore']).default('legacy'),
     /** Stored type; default: as in the model. */

@@ -30,7 +30,9 @@ export const megatronToHf = defineStep({
   const path = join(workDir, 'hf')
   const { iteration, loraBase } = checkpoint
   const architecture = await readArchitecture(like.path)
-  const source = await openMegatronCheckpoint(checkpoint.path, { iteration, architecture, base: loraBase?.path })
+  const source = await openMegatronCheckpoint(checkpoint.path, {
+    ...{ iteration, architecture, base: loraBase?.path, baseIteration: loraBase?.iteration },
+  })
   try {
     await writeHfModel(path, {
       ...{ source, architecture, like: like.path },

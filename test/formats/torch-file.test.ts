@@ -193,7 +193,7 @@ test('a tensor that is not filled, or filled too far, is refused', async () => {
   await writer.close()
 })
 
-test('tensors and objects of a file, bytes, and numbers beyond int64 cannot be pickled', async () => {
+test('tensors of a file, bytes, and numbers beyond int64 cannot be pickled', async () => {
   const file = await openTorchFile(golden)
   expect(() => pickle(file.value)).toThrow(InputError)
   await file.close()
