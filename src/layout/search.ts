@@ -86,9 +86,7 @@ export function weigh(
   const device = options.device ?? knownDevices.snt9b
   let overBytes = Number.POSITIVE_INFINITY
   for (const recompute of recomputeModes(options)) {
-    const needed = recompute === 'full' ? fewestRecomputed(options, candidate, device.usableBytes) : {}
-    const training = settleCandidate(options, candidate, { recompute, ...needed })
-    const bytes = peakBytes(training)
+    const { training, bytes, needed } = lightest(options, candidate, { recompute, usableBytes: device.usableBytes })
     overBytes = Math.min(overBytes, bytes - device.usableBytes)
     if (bytes > device.usableBytes) continue
     const time = settledTime(training, device, options.efficiency ?? defaultEfficiency)
@@ -116,18 +114,28 @@ export function weigh(
   return { overBytes }
 }
 
-/** Layers of a chunk to compute twice so that the rest fits: memory falls with each, time grows. */
-function fewestRecomputed(options: SearchOptions, candidate: Candidate, usableBytes: number) {
-  const fits = (recomputeNumLayers: number) =>
-    peakBytes(settleCandidate(options, candidate, { recompute: 'full', recomputeNumLayers })) <= usableBytes
+/** A mode of recomputation with the fewest layers so that the rest fits; with all where nothing does. */
+function lightest(
+  options: SearchOptions,
+  candidate: Candidate,
+  { recompute, usableBytes }: { readonly recompute: Recompute; readonly usableBytes: number },
+) {
   const all = options.model.numLayers / (candidate.pp * candidate.chunks)
-  let [fewest, most] = fits(all) ? [1, all] : [all, all]
+  const at = (recomputeNumLayers: number) => {
+    const training = settleCandidate(options, candidate, { recompute, recomputeNumLayers })
+    const needed = recompute === 'full' ? { recomputeNumLayers } : {}
+    return { training, bytes: peakBytes(training), needed }
+  }
+  let found = at(all)
+  // Memory falls with each layer, time grows.
+  let [fewest, most] = recompute === 'full' && found.bytes <= usableBytes ? [1, all] : [all, all]
   while (fewest < most) {
     const middle = (fewest + most) >> 1
-    if (fits(middle)) most = middle
+    const tried = at(middle)
+    if (tried.bytes <= usableBytes) [found, most] = [tried, middle]
     else fewest = middle + 1
   }
-  return { recomputeNumLayers: fewest }
+  return found
 }
 
 /** Selective recomputation saves memory only where attention is not flash attention. */

@@ -39,7 +39,10 @@ export function smallestLayout(options: SmallestLayoutOptions): SmallestLayout {
       const devicesPerNode = Math.min(count, device.perNode)
       return { ...layout, nodes: count / devicesPerNode, devicesPerNode }
     }
-  throw new LayoutError(`No layout on up to 512 devices fits sequences of ${seqLength} tokens on ${device.name} devices.`, {
-    hint: 'Use a smaller microBatchSize, recompute, or context parallelism.',
-  })
+  throw new LayoutError(
+    `No layout on up to 512 devices fits sequences of ${seqLength} tokens on ${device.name} devices.`,
+    {
+      hint: 'Use a smaller microBatchSize, recompute, or context parallelism.',
+    },
+  )
 }
