@@ -1,5 +1,12 @@
 import { torchNames } from './pickle.ts'
-import type { PickleOrderedDict, PickleStorage, PickleTensor, PickleTuple, PickleValue } from './pickle-value.ts'
+import type {
+  PickleObject,
+  PickleOrderedDict,
+  PickleStorage,
+  PickleTensor,
+  PickleTuple,
+  PickleValue,
+} from './pickle-value.ts'
 import { type Dtype, dtypeBytes } from './tensor.ts'
 import type { CallContext, PickleGlobal } from './unpickle.ts'
 
@@ -21,6 +28,7 @@ const inert: ReadonlySet<string> = new Set([
   'numpy._core.multiarray _reconstruct',
   'numpy._core.multiarray scalar',
   'torch Size',
+  'torch Tensor',
   'torch device',
   '__builtin__ set',
   'builtins set',
@@ -31,7 +39,9 @@ export function torchGlobal(module: string, name: string): PickleGlobal | undefi
   const key = `${module} ${name}`
   if (key === 'collections OrderedDict') return { kind: 'call', call: orderedDict }
   if (key === 'argparse Namespace') return { kind: 'call', call: () => ({ type: 'namespace', fields: new Map() }) }
-  if (key === 'torch._utils _rebuild_tensor_v2') return { kind: 'call', call: rebuildTensor }
+  if (key === 'torch._utils _rebuild_tensor_v2')
+    return { kind: 'call', call: rebuildTensor, argument: { type: 'object', of: key, args: [] } }
+  if (key === 'torch._tensor _rebuild_from_type_v2') return { kind: 'call', call: rebuildFromType }
   if (key === 'torch._utils _rebuild_parameter') return { kind: 'call', call: args => args[0] ?? null }
   if (key === '_codecs encode') return { kind: 'call', call: encodeText }
   if (module === 'torch') {
@@ -42,7 +52,8 @@ export function torchGlobal(module: string, name: string): PickleGlobal | undefi
   }
   if (!inert.has(key)) return undefined
   // NumPy names a class as an argument (`_reconstruct(ndarray, …)`): as a value it is an object without arguments.
-  if (key === 'numpy ndarray') return { kind: 'value', value: { type: 'object', of: key, args: [] } }
+  if (key === 'numpy ndarray' || key === 'torch Tensor')
+    return { kind: 'value', value: { type: 'object', of: key, args: [] } }
   return { kind: 'call', call: args => ({ type: 'object', of: key, args }) }
 }
 
@@ -90,6 +101,16 @@ function rebuildTensor(args: readonly PickleValue[], { refuse }: CallContext): P
   }
 }
 
+// torch._tensor._rebuild_from_type_v2(function, type, arguments, attributes): a tensor with attributes of its own, as
+// Megatron's float32 weights have them (`tensor_model_parallel`, …). No reader needs the attributes.
+function rebuildFromType(args: readonly PickleValue[], context: CallContext): PickleTensor {
+  const [made, type] = args.slice(0, 2).map(arg => (isObject(arg) ? arg.of : undefined))
+  const items = itemsOf(args[2])
+  if (made === 'torch._utils _rebuild_tensor_v2' && type === 'torch Tensor' && items !== undefined)
+    return rebuildTensor(items, context)
+  return context.refuse('a torch.Tensor with attributes', 'something else')
+}
+
 // Protocol 2 writes bytes as text in which every character is one byte.
 function encodeText(args: readonly PickleValue[], { refuse, spend }: CallContext): PickleValue {
   const [text, encoding] = args
@@ -98,6 +119,10 @@ function encodeText(args: readonly PickleValue[], { refuse, spend }: CallContext
   const bytes = Uint8Array.from(Buffer.from(text, 'latin1'))
   if (Buffer.from(bytes).toString('latin1') !== text) return refuse('text of bytes', 'other characters')
   return bytes
+}
+
+function isObject(value: PickleValue | undefined): value is PickleObject {
+  return typeof value === 'object' && value !== null && 'type' in value && value.type === 'object'
 }
 
 function isStorage(value: PickleValue | undefined): value is PickleStorage {

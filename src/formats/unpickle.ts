@@ -5,7 +5,12 @@ import type { PickleNamespace, PickleOrderedDict, PickleTuple, PickleValue } fro
 /** A class or function that a pickle names: a finished value, or what to make of its arguments. */
 export type PickleGlobal =
   | { readonly kind: 'value'; readonly value: PickleValue }
-  | { readonly kind: 'call'; readonly call: (args: readonly PickleValue[], context: CallContext) => PickleValue }
+  | {
+      readonly kind: 'call'
+      readonly call: (args: readonly PickleValue[], context: CallContext) => PickleValue
+      /** What it stands for as an argument of another function; without it, it is refused there. */
+      readonly argument?: PickleValue
+    }
 
 /** What a function of the allow-list is bound by. */
 export interface CallContext {
@@ -237,7 +242,8 @@ export function unpickle(bytes: Uint8Array, options: UnpickleOptions): PickleVal
 }
 
 function plainValue(item: StackItem, refuse: Refuse): PickleValue {
-  return isGlobal(item) ? refuse('a value', 'a class or function') : item
+  if (!isGlobal(item)) return item
+  return (item.kind === 'call' ? item.argument : item.value) ?? refuse('a value', 'a class or function')
 }
 
 function isGlobal(item: StackItem | undefined): item is PickleGlobal {
