@@ -79,13 +79,17 @@ export {
   hfModel,
   MegatronCheckpoint,
   MegatronDataset,
+  PeftAdapter,
+  peftAdapter,
   SourceFile,
 } from './steps/artifacts.ts'
 export type { GuideParameters, GuideTraining } from './steps/guide-parameters.ts'
 export { guideParameters } from './steps/guide-parameters.ts'
 export { hfToMegatron } from './steps/hf-to-megatron.ts'
 export { megatronToHf } from './steps/megatron-to-hf.ts'
+export { megatronToPeft } from './steps/megatron-to-peft.ts'
 export { mergeLora } from './steps/merge-lora.ts'
+export { peftToMegatron } from './steps/peft-to-megatron.ts'
 export { preprocess } from './steps/preprocess.ts'
 export type { PreprocessWithSpec } from './steps/preprocess-with.ts'
 export { preprocessWith } from './steps/preprocess-with.ts'

@@ -54,6 +54,12 @@ export interface MegatronCheckpoint {
   readonly loraBase?: MegatronCheckpoint | undefined
 }
 
+/** LoRA adapters as PEFT saves them: `adapter_config.json` and `adapter_model.safetensors`. */
+export interface PeftAdapter {
+  readonly kind: 'peft-adapter'
+  readonly path: string
+}
+
 /** A script or any other file whose content should count in a key. */
 export interface SourceFile {
   readonly kind: 'file'
@@ -114,6 +120,8 @@ export const MegatronCheckpoint: z.ZodType<MegatronCheckpoint, MegatronCheckpoin
   checkpointFacts,
 )
 
+export const PeftAdapter: z.ZodType<PeftAdapter, PeftAdapter> = defineArtifact<PeftAdapter>('peft-adapter', {})
+
 export const SourceFile: z.ZodType<SourceFile, SourceFile> = defineArtifact<SourceFile>('file', {})
 
 /**
@@ -128,6 +136,11 @@ export function hfModel(path: string, options: { readonly id?: string } = {}): H
 /** Text to train on: a file, a folder or a glob, taken from the working folder. `textKey` defaults to `text`. */
 export function corpus(path: string, options: { readonly textKey?: string } = {}): Corpus {
   return literal({ kind: 'corpus', path, textKey: options.textKey ?? 'text' })
+}
+
+/** A folder of LoRA adapters; `path` is taken from the working folder. */
+export function peftAdapter(path: string): PeftAdapter {
+  return literal({ kind: 'peft-adapter', path })
 }
 
 /** A file whose content counts in the keys of the steps that get it. */
