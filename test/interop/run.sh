@@ -32,7 +32,7 @@ export PYTHONDONTWRITEBYTECODE=1 TOKENIZERS_PARALLELISM=false
 # Two threads of OpenMP spin a hundred times longer than they compute where another process has one of two cores.
 export OMP_NUM_THREADS=1
 
-for check in legality checkpoint round_trip text training quickstart; do
+for check in legality checkpoint reshard round_trip text training quickstart; do
   mkdir "$work/$check"
   status=0
   "$python" "test/interop/$check.py" "$work/$check" || status=$?
