@@ -64,7 +64,7 @@ class Box(nn.Module):
             self.add_module(name, child)
 
 
-def stage_model(layout, tp, rank, pp, stage, dtype):
+def stage_model(layout, tp, rank, pp, stage, dtype, tied):
     def parameter(source):
         value = nn.Parameter(cut(source, full(source, 'weight'), tp, rank).to(dtype))
         value.tensor_model_parallel, value.partition_dim, value.partition_stride = True, 0, 1
@@ -97,9 +97,13 @@ def stage_model(layout, tp, rank, pp, stage, dtype):
     if stage == 0:
         parts.append(('embedding', Box([('word_embeddings', weight('embedding'))])))
     parts.append(('encoder' if layout == 'legacy' else 'decoder', Box(body)))
-    if stage == pp - 1:
+    # A tied model has no output layer, but a copy of the embedding where that is on another stage.
+    is_copy = tied and stage == pp - 1 and pp > 1
+    if stage == pp - 1 and not tied:
         parts.append(('output_layer', weight('output')))
-    return Box([('language_model', Box(parts))]) if layout == 'legacy' else Box(parts)
+    if layout == 'mcore':
+        return Box(parts + ([('output_layer', weight('embedding'))] if is_copy else []))
+    return Box([('language_model', Box(parts))] + ([('word_embeddings', weight('embedding'))] if is_copy else []))
 
 
 def state_dict(model, layout):
@@ -112,7 +116,8 @@ def state_dict(model, layout):
     saved['encoder'] = parts['encoder'].state_dict()
     if 'output_layer' in parts:
         saved['output_layer'] = parts['output_layer'].state_dict()
-    return {'language_model': saved}
+    copy = dict(model.named_children()).get('word_embeddings')
+    return {'language_model': saved, **({'word_embeddings_for_head': copy.state_dict()} if copy else {})}
 
 
 class FusedAdam(torch.optim.Optimizer):
@@ -159,15 +164,15 @@ def optimizer_state(model, tp, rank, dtype):
     return result
 
 
-def write(path, layout, tp, pp, dtype):
+def write(path, layout, tp, pp, dtype, tied=False):
     for stage in range(pp):
         for rank in range(tp):
-            model = stage_model(layout, tp, rank, pp, stage, dtype)
+            model = stage_model(layout, tp, rank, pp, stage, dtype, tied)
             args = argparse.Namespace(
                 num_layers=LAYERS, hidden_size=HIDDEN, ffn_hidden_size=FFN, num_attention_heads=HEADS,
                 group_query_attention=True, num_query_groups=GROUPS, kv_channels=HEAD, max_position_embeddings=64,
                 position_embedding_type='rope', add_qkv_bias=True, swiglu=True, normalization='RMSNorm',
-                norm_epsilon=1e-6, rotary_base=10000, untie_embeddings_and_output_weights=True, vocab_size=None,
+                norm_epsilon=1e-6, rotary_base=10000, untie_embeddings_and_output_weights=not tied, vocab_size=None,
                 padded_vocab_size=-(-VOCAB // tp) * tp, tensor_model_parallel_size=tp, pipeline_model_parallel_size=pp,
                 virtual_pipeline_model_parallel_size=None, model_type=ModelType.encoder_or_decoder, seed=1234,
                 use_mcore_models=layout == 'mcore', params_dtype=dtype, bf16=dtype == torch.bfloat16,

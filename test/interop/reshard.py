@@ -14,19 +14,22 @@ import optimizer_state
 from tap import check, node, require
 
 CUTS = [(layout, tp, pp) for layout in ('legacy', 'mcore') for tp in (1, 2) for pp in (1, 2)]
+# A model in each type, and one in bfloat16 whose output layer is the embedding.
+KINDS = ('bfloat16', 'float16', 'float32', 'tied')
 HAS_PEFT = importlib.util.find_spec('peft') is not None
 
 
 def make_checkpoints(root):
     tasks = []
-    for dtype in ('bfloat16', 'float16', 'float32'):
+    for dtype in KINDS:
         for i, (layout, tp, pp) in enumerate(CUTS):
             source = root / 'in' / f'{dtype}-{layout}-{tp}-{pp}'
-            optimizer_state.write(str(source), layout, tp, pp, getattr(torch, dtype))
-            others = CUTS if dtype == 'bfloat16' else [CUTS[(i + 3) % 8], CUTS[(i + 4) % 8]]
+            tied = dtype == 'tied'
+            optimizer_state.write(str(source), layout, tp, pp, getattr(torch, 'bfloat16' if tied else dtype), tied)
+            others = CUTS if dtype in ('bfloat16', 'tied') else [CUTS[(i + 3) % 8], CUTS[(i + 4) % 8]]
             for to in others:
                 name = f'{source.name}.{to[0]}-{to[1]}-{to[2]}'
-                cut = [dict(layout=l, tp=t, pp=p) for l, t, p in ((layout, tp, pp), to)]
+                cut = [dict(tied=tied, layout=l, tp=t, pp=p) for l, t, p in ((layout, tp, pp), to)]
                 tasks.append({'name': name, 'from': {**cut[0], 'path': str(source)}, 'to': cut[1]})
     (root / 'tasks.json').write_text(json.dumps(tasks))
     return [task['name'] for task in tasks]
@@ -71,8 +74,8 @@ def main(root):
     if HAS_PEFT:
         make_adapter(root)
     node('reshard.ts', root, 'peft' if HAS_PEFT else '')
-    for dtype in ('bfloat16', 'float16', 'float32'):
-        with check(f'torch finds weights and optimizer of {dtype} where a training in that layout has them') as figures:
+    for dtype in KINDS:
+        with check(f'torch finds weights and optimizer of {dtype} checkpoints where a training in that layout has them') as figures:
             compared = 0
             mine = [name for name in names if name.startswith(dtype)]
             for name in mine:

@@ -26,6 +26,7 @@ interface Cut {
   readonly layout: 'legacy' | 'mcore'
   readonly tp: number
   readonly pp: number
+  readonly tied: boolean
 }
 
 const tasks = JSON.parse(await readFile(join(dir, 'tasks.json'), 'utf8')) as {
@@ -34,7 +35,9 @@ const tasks = JSON.parse(await readFile(join(dir, 'tasks.json'), 'utf8')) as {
   readonly to: Cut
 }[]
 const calls = tasks.map(({ name, from, to }) => {
-  const checkpoint: MegatronCheckpoint = { kind: 'megatron-checkpoint', iteration: 7, architecture, ...from }
+  const { tied, ...cut } = from
+  const model = { ...architecture, tiedEmbeddings: tied }
+  const checkpoint: MegatronCheckpoint = { kind: 'megatron-checkpoint', iteration: 7, architecture: model, ...cut }
   return [name, reshard({ checkpoint, parallel: { tp: to.tp, pp: to.pp }, layout: to.layout }, { name })] as const
 })
 const made = await run(Object.fromEntries(calls), { store })
