@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { open, readdir, stat } from 'node:fs/promises'
 import { basename, dirname, join, relative, resolve, sep } from 'node:path'
-import { glob, isDynamicPattern } from 'tinyglobby'
 
 /** One file of an artifact. */
 export interface ArtifactFile {
@@ -25,6 +24,7 @@ export async function artifactFiles(path: string): Promise<readonly ArtifactFile
   const found = await stat(path).catch(() => undefined)
   if (found?.isFile()) return [{ path, name: basename(path), size: found.size }]
   if (found?.isDirectory()) return describe(await filesBelow(path), path)
+  const { glob, isDynamicPattern } = await import('tinyglobby')
   if (isDynamicPattern(path)) {
     const matches = (await glob(path, { absolute: true, onlyFiles: true })).map(match => resolve(match))
     return describe(matches, commonFolder(matches))

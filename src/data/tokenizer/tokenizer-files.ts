@@ -26,7 +26,7 @@ export async function readTokenizerFiles(
     return { parts: await readVendorFile({ folder, config, vendor }), adjustments: [] }
   }
   if (vendor && (await isThere(folder, 'tokenizer.json'))) {
-    await readLimited(folder, 'tokenizer.json')
+    await checkSize(folder, 'tokenizer.json')
     const parts = await readTokenizerJson(folder, config)
     const note = `tokenizer.json read: ${wanted}, which the class ${className} reads, is not there.`
     return { parts: { ...parts, ...vendorTokens(parts.vocab, { config, vendor }) }, adjustments: [note] }
@@ -34,7 +34,7 @@ export async function readTokenizerFiles(
   if (!(await isThere(folder, wanted)) && (await isThere(folder, 'tokenizer.model'))) {
     return { parts: await readLlamaModel(folder, config), adjustments: [] }
   }
-  await readLimited(folder, wanted)
+  await checkSize(folder, wanted)
   return { parts: await readTokenizerJson(folder, config), adjustments: [] }
 }
 
@@ -102,6 +102,11 @@ async function isThere(folder: string, name: FileName): Promise<boolean> {
 }
 
 async function readLimited(folder: string, name: FileName): Promise<Buffer> {
+  return readFile(await checkSize(folder, name))
+}
+
+/** Path of the file, which is there and not too large to be one. */
+async function checkSize(folder: string, name: FileName): Promise<string> {
   const file = join(folder, name)
   const size = await stat(file).then(
     ({ size }) => size,
@@ -111,5 +116,5 @@ async function readLimited(folder: string, name: FileName): Promise<Buffer> {
     const found = size === undefined ? 'no such file' : `${size} bytes`
     throw new FormatError({ file, expected: `a tokenizer of at most ${maxFileBytes[name]} bytes`, found })
   }
-  return readFile(file)
+  return file
 }

@@ -8,6 +8,7 @@ import { createBuffers, reserveIds } from './encoding-buffers.ts'
 import { type FallbackEncoder, loadFallbackEncoder } from './fallback-encoder.ts'
 import { createNormalizer } from './normalizer-spec.ts'
 import type { Template } from './post-processor.ts'
+import { recentImage } from './recent-image.ts'
 import { createPieceEncoder, createSectionEncoder } from './section-encoder.ts'
 import { createSlowSectioner } from './slow-sections.ts'
 import { textOf } from './token-texts.ts'
@@ -51,10 +52,12 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
  * Reads the files for `createTokenizer`, in this thread or in others that are handed it.
  * @throws UnsupportedError also where `loadTokenizer` would turn to the package `tokenizers`.
  */
-export async function loadTokenizerImage(folder: string): Promise<TokenizerImage> {
-  const config = await readTokenizerConfig(folder)
-  const { parts, adjustments } = await readTokenizerFiles(folder, config)
-  return createImage(parts, { ...config, adjustments: [...config.adjustments, ...adjustments] })
+export function loadTokenizerImage(folder: string): Promise<TokenizerImage> {
+  return recentImage(folder, async () => {
+    const config = await readTokenizerConfig(folder)
+    const { parts, adjustments } = await readTokenizerFiles(folder, config)
+    return createImage(parts, { ...config, adjustments: [...config.adjustments, ...adjustments] })
+  })
 }
 
 function createFallbackTokenizer(encoder: FallbackEncoder, config: TokenizerConfig): Tokenizer {

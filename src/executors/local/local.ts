@@ -1,7 +1,6 @@
 import { writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { execa } from 'execa'
 import { JobError } from '../../errors.ts'
 import type { Executor, JobHandle, JobUpdate } from '../../flow/executor.ts'
 import { resolveWords, shellLine } from '../../flow/launch.ts'
@@ -89,6 +88,7 @@ async function start(
   id: string,
   env: Readonly<Record<string, string>>,
 ): Promise<void> {
+  const { execa } = await import('execa')
   const wrapper = execa(process.execPath, [programPath('job-wrapper'), dir, ...argv], {
     ...{ detached: true, cleanup: false, stdio: 'ignore', reject: false, buffer: false },
     env: { ...env },
