@@ -31,6 +31,7 @@ const floors: Readonly<Record<string, number>> = {
 /** Doors between neighbours, each with its reason. */
 const doors: Readonly<Record<string, string>> = {
   'program-path.ts → errors.ts': 'it throws',
+  'flow → layout': 'a plan is told which devices to reckon with',
   'engine → executors': 'local() is where jobs run when nobody says otherwise',
   'trainer → checkpoint': 'it reads and writes Megatron shards',
   'trainer → ascendspeed': "it prints the toolchain's lines",

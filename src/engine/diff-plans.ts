@@ -1,5 +1,6 @@
 import { differences } from './miss-reason.ts'
-import type { Plan, PlannedStep } from './plan.ts'
+import type { Plan } from './plan.ts'
+import type { PlannedStep } from './planned-step.ts'
 
 /** What two plans do differently, as data; `String(diff)` is text for people. Calls are known by their names. */
 export interface PlanDiff {

@@ -1,11 +1,12 @@
-import stringWidth from 'string-width'
 import { PlanError } from '../errors.ts'
+import type { Premises } from '../flow/estimate.ts'
 import type { Executor } from '../flow/executor.ts'
-import type { Canonical } from '../flow/key.ts'
 import type { Launch } from '../flow/launch.ts'
 import type { Target } from '../flow/ref.ts'
 import { readJobNote } from './job-note.ts'
 import type { Placement } from './placement.ts'
+import type { PlannedStep } from './planned-step.ts'
+import { printPlan } from './print-plan.ts'
 import { storeFolder } from './store.ts'
 import { parseInput, type Survey, survey, type Work } from './survey.ts'
 
@@ -21,30 +22,9 @@ export interface PlanOptions {
   readonly verify?: 'size' | 'content'
 }
 
-export interface PlannedStep {
-  /** Name of the call. */
-  readonly name: string
-  /** Name of the step. */
-  readonly step: string
-  /** Version of the step. */
-  readonly version: number
-  readonly key: string
-  /** The input as it counts in the key: literals, digests of files, and keys of the calls that refs point to. */
-  readonly input: Readonly<Record<string, Canonical>>
-  /** `recorded`: done and valid; `ready`: all it needs is recorded; `waiting`: for other calls of this plan. */
-  readonly state: 'recorded' | 'ready' | 'waiting'
-  /** Why it is not recorded. */
-  readonly reason?: string
-  /** When it was done, ISO 8601; only when recorded. */
-  readonly recordedAt?: string
-  /** Name of the executor; absent for a function step. */
-  readonly on?: string
-  /** The exact command or request, for a job whose input is known. */
-  readonly launch?: string
-  /** What the step found worth saying: its layout, its iterations. */
-  readonly facts: readonly string[]
-  /** Names of the calls that it comes after. */
-  readonly after: readonly string[]
+export interface PlanRequest extends PlanOptions {
+  /** The NPUs to reckon with: the plan then says memory, time and price of the jobs that can tell. */
+  readonly premises?: Premises
 }
 
 /** What would happen, as data; `String(plan)` is a table for people. */
@@ -57,8 +37,8 @@ export interface Plan {
  * What running `target` would do: reads file facts and records, writes nothing, needs no network.
  * @throws what `run` would throw before its first step: InputError, LayoutError, PlanError, FormatError.
  */
-export async function plan(target: Target, options: PlanOptions = {}): Promise<Plan> {
-  const found = await survey(target, surveyOptions(options))
+export async function plan(target: Target, options: PlanRequest = {}): Promise<Plan> {
+  const found = await survey(target, { ...surveyOptions(options), premises: options.premises })
   const steps = await Promise.all(found.work.map(work => planStep(work, found)))
   return { steps, toString: () => printPlan(steps) }
 }
@@ -107,7 +87,7 @@ async function planStep(work: Work, found: Survey): Promise<PlannedStep> {
       : undefined
   return {
     ...{ name: call.name, step: call.step.spec.name, version: call.step.spec.version, key, input: work.input },
-    ...{ state, facts: work.facts },
+    ...{ state, facts: work.facts, ...(work.estimate ? { estimate: work.estimate } : {}) },
     after: upstream.map(up => up.call.name),
     ...(record ? { recordedAt: record.finishedAt } : { reason: note ? followed(note.id, work) : work.reason }),
     ...(executor ? { on: executor.name } : {}),
@@ -117,39 +97,4 @@ async function planStep(work: Work, found: Survey): Promise<PlannedStep> {
 
 function followed(id: string, { again, reason }: Work): string {
   return again ? `${reason}; job ${id} is cancelled first` : `job ${id} is followed, not started again`
-}
-
-function printPlan(steps: readonly PlannedStep[]): string {
-  const rows = steps.map(step => [
-    step.name,
-    step.state,
-    step.key.slice(0, 12),
-    step.recordedAt ? ago(step.recordedAt) : (step.on ?? 'here'),
-    [...(step.reason ? [step.reason] : []), ...step.facts].join(' · '),
-  ])
-  const widths = [0, 1, 2, 3].map(column => Math.max(...rows.map(row => stringWidth(row[column]!))))
-  const lines = rows.map(row =>
-    row
-      .map((cell, column) => pad(cell, widths[column] ?? 0))
-      .join('  ')
-      .trimEnd(),
-  )
-  const commands = steps.flatMap(step => (step.launch ? ['', `${step.name} runs`, `  ${step.launch}`] : []))
-  return [...lines, ...commands].join('\n')
-}
-
-/** Pads to a number of terminal columns: a Chinese character takes two. */
-function pad(text: string, width: number): string {
-  return text + ' '.repeat(Math.max(0, width - stringWidth(text)))
-}
-
-function ago(iso: string): string {
-  const seconds = Math.max(0, (Date.now() - Date.parse(iso)) / 1000)
-  const units = [
-    ['day', 86_400],
-    ['hour', 3_600],
-    ['minute', 60],
-  ] as const
-  const [unit, size] = units.find(([, size]) => seconds >= 2 * size) ?? ['second', 1]
-  return `${Math.floor(seconds / size)} ${unit}s ago`
 }

@@ -3,6 +3,7 @@ import { type FlowError, InputError, isFlowError, PlanError } from '../errors.ts
 import type { Artifact } from '../flow/artifact.ts'
 import { refsIn, replaceRefs } from '../flow/backing.ts'
 import type { Call } from '../flow/call.ts'
+import type { Estimate, Premises } from '../flow/estimate.ts'
 import type { Executor } from '../flow/executor.ts'
 import { callsOf, isTarget, resolveRefs, upstreamOf } from '../flow/graph.ts'
 import { type Canonical, callKey, canonicalInput } from '../flow/key.ts'
@@ -18,6 +19,7 @@ export interface SurveyOptions {
   readonly on: Placement | undefined
   readonly rerun: readonly string[]
   readonly verify: 'size' | 'content'
+  readonly premises?: Premises | undefined
 }
 
 /** One piece of work: all calls of a graph with one key. */
@@ -30,6 +32,7 @@ export interface Work {
   readonly executor: Executor | undefined
   /** What the step's `check`, or `summarize` for a recorded output, found worth printing. */
   readonly facts: readonly string[]
+  readonly estimate?: Estimate | undefined
   /** The valid record; absent when the work must be done. */
   readonly record?: StepRecord
   /** What later calls may know of the output: all of it when recorded, otherwise what the step foretells. */
@@ -71,10 +74,13 @@ export async function survey(target: unknown, options: SurveyOptions): Promise<S
         ? { reason: 'asked for again' }
         : await findRecord(call, key, places, options.verify)
       const summary = found.record && summaryOf(call, found.record.output)
-      const { facts, foretold } = summary
-        ? { facts: summary, foretold: undefined }
-        : await lookAhead(call, found => byCall.get(found)?.expected)
-      const planned = { key, call, places, input, upstream, executor: executorOf(call), facts, again: again.has(call) }
+      const { facts, foretold, estimate } = summary
+        ? { facts: summary, foretold: undefined, estimate: undefined }
+        : await lookAhead(call, { expected: found => byCall.get(found)?.expected, premises: options.premises })
+      const planned = {
+        ...{ key, call, places, input, upstream, executor: executorOf(call), facts, again: again.has(call) },
+        estimate: found.record ? undefined : estimate,
+      }
       if (found.record) work = { ...planned, record: found.record, expected: found.record.output, reason: '' }
       else {
         const nameOfKey = (upstreamKey: string) => byKey.get(upstreamKey)?.call.name
@@ -126,9 +132,9 @@ export function summaryOf({ step }: Call, output: unknown): readonly string[] | 
 /** What the step says of the parts of its input that are known: facts to print, and what it foretells. */
 async function lookAhead(
   call: Call,
-  expected: (call: Call) => unknown,
-): Promise<{ readonly facts: readonly string[]; readonly foretold: unknown }> {
-  const { check, foretell, input } = call.step.spec
+  { expected, premises }: { expected: (call: Call) => unknown; premises: Premises | undefined },
+): Promise<{ facts: readonly string[]; foretold: unknown; estimate: Estimate | undefined }> {
+  const { check, foretell, estimate, input } = call.step.spec
   const shape = input.shape as Readonly<Record<string, z.ZodType>>
   const known: Record<string, unknown> = {}
   for (const [field, schema] of Object.entries(shape)) {
@@ -136,7 +142,9 @@ async function lookAhead(
     known[field] = refsIn(given).length > 0 ? knownParts(given, expected) : schema.parse(given)
   }
   try {
-    return { facts: (await check?.(known)) ?? [], foretold: await foretell?.(known) }
+    const facts = (await check?.(known)) ?? []
+    const [foretold, estimated] = [await foretell?.(known), premises && (await estimate?.(known, premises))]
+    return { facts, foretold, estimate: estimated }
   } catch (error) {
     if (isFlowError(error)) throw located(error, call)
     throw error

@@ -1,4 +1,5 @@
 import type { z } from 'zod'
+import type { Estimate, Premises } from './estimate.ts'
 import type { Launch } from './launch.ts'
 import type { Ref } from './ref.ts'
 
@@ -36,6 +37,8 @@ export interface StepSpec<I extends z.ZodObject, O extends z.ZodType> {
    * a recorded call that `summarize` can speak for.
    */
   check?(known: Known<z.output<I>>): Awaitable<readonly string[]>
+  /** What the job would take on NPUs, as far as it is known; asked for by a plan with premises. */
+  estimate?(known: Known<z.output<I>>, premises: Premises): Awaitable<Estimate | undefined>
   /** What the output comes to, in a few words each: printed when the call is done, and where its record is found. */
   summarize?(output: z.output<O>): readonly string[]
   /** What follows of the output from the input alone, so that later calls can be checked before anything runs. */

@@ -7,6 +7,7 @@ import { defineArtifact } from '../flow/artifact.ts'
 import { defineStep } from '../flow/step.ts'
 import { checkpointFacts, type MegatronCheckpoint } from './artifacts.ts'
 import { trainArguments } from './train-arguments.ts'
+import { estimateTraining } from './train-estimate.ts'
 import { TrainInput } from './train-input.ts'
 import { checkTraining, iterationsOf, scheduleFacts } from './train-layout.ts'
 
@@ -51,6 +52,7 @@ export const train = defineStep({
   output: TrainedCheckpoint,
   omitFromKey: ['threads'],
   check: known => [checkTraining(known), ...scheduleFacts(known)],
+  estimate: estimateTraining,
   summarize: ({ iteration, loss, validationLoss, tokensPerSecond }) => [
     `${iteration} iterations`,
     ...(loss === undefined ? [] : [`loss ${loss.toFixed(3)}`]),

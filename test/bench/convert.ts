@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { cp, mkdtemp, rm } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -58,12 +58,15 @@ export async function bench(): Promise<void> {
     const contenders = await contendersIn(dir, { hf, python })
     const results = new Map<string, Measurement[]>(contenders.map(({ name }) => [name, []]))
     for (let round = 0; round < Number(values.rounds); round++)
-      for (const { name, work, clear } of contenders) {
-        if (clear) await rm(clear, { recursive: true, force: true })
+      for (const { name, work, from, spent } of contenders) {
         await call('sync')
+        // All begin with what they read in the page cache, as far as there is room.
+        for (const file of await filesBelow(from)) await call('dd', [`if=${file}`, 'of=/dev/null', 'bs=4M'])
         results.get(name)!.push(await work())
+        if (round === 0 && name === 'megatronToHf')
+          await call('cmp', [join(hf, 'model.safetensors'), join(dir, 'ours-hf', 'model.safetensors')])
+        for (const folder of spent) await rm(folder, { recursive: true })
       }
-    await call('cmp', [join(hf, 'model.safetensors'), join(dir, 'ours-hf', 'model.safetensors')])
     console.log('the model is the same, byte for byte, after both conversions')
     print(results, bytes)
     await printPlans(dir)
@@ -81,15 +84,17 @@ function shapeOf({ bytes, oneLarge }: { bytes: number; oneLarge: boolean }): Lla
 
 interface Contender {
   readonly name: string
-  /** Removed before each round. */
-  readonly clear?: string
+  /** What it reads. */
+  readonly from: string
+  /** What nobody needs after it. */
+  readonly spent: readonly string[]
   work(): Promise<Measurement>
 }
 
 async function contendersIn(dir: string, { hf, python }: { hf: string; python: string | undefined }) {
   const at = (name: string) => join(dir, name)
   const cpOf = (name: string, sync: boolean): Contender => ({
-    ...{ name, clear: at('copy') },
+    ...{ name, from: hf, spent: [at('copy')] },
     work: () =>
       timed(async () => {
         await call('cp', ['-r', hf, at('copy')])
@@ -100,14 +105,17 @@ async function contendersIn(dir: string, { hf, python }: { hf: string; python: s
     const [from, to] = direction === 'hfToMegatron' ? [hf, at('ours-mg')] : [at('ours-mg'), at('ours-hf')]
     const job: ConvertJob = { direction, from, to, like: hf, tp, pp, flush }
     const args = [here('convert-process.mjs'), JSON.stringify(job)]
-    return { name: `${direction}${flush ? ', flushed' : ''}`, clear: to, work: () => measured(process.execPath, args) }
+    return {
+      ...{ name: `${direction}${flush ? ', flushed' : ''}`, from, spent: from === hf ? [] : [from, to] },
+      work: () => measured(process.execPath, args),
+    }
   }
   const theirs = (direction: ConvertJob['direction']): Contender[] => {
     if (!python) return []
     const [from, to] = direction === 'hfToMegatron' ? [hf, at('torch-mg')] : [at('torch-mg'), at('torch-hf')]
     return [
       {
-        ...{ name: `torch ${direction}`, clear: to },
+        ...{ name: `torch ${direction}`, from, spent: from === hf ? [] : [from, to] },
         work: async () => {
           const result = await measured(python, [here('convert.py'), direction, from, to, String(tp), String(pp)])
           if (direction === 'hfToMegatron') await cp(join(hf, 'config.json'), join(to, 'config.json'))
@@ -145,6 +153,11 @@ function print(results: ReadonlyMap<string, readonly Measurement[]>, bytes: numb
   console.log(
     '  targets: 0.9× cp, 4× torch, flushed 0.75× cp and sync, at most 200 MB; ratios are medians of the rounds',
   )
+}
+
+async function filesBelow(folder: string): Promise<readonly string[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true })
+  return entries.filter(entry => entry.isFile()).map(entry => join(entry.parentPath, entry.name))
 }
 
 /** How long it takes to open a model and to lay out its shards, from headers alone. */

@@ -1,0 +1,50 @@
+import type { Known } from '../flow/call.ts'
+import type { Estimate, Premises } from '../flow/estimate.ts'
+import { trainingMemory } from '../layout/memory.ts'
+import { trainingPrice } from '../layout/price.ts'
+import type { TrainingShape } from '../layout/training-shape.ts'
+import { iterationTime } from '../layout/training-time.ts'
+import type { TrainInput } from './train-input.ts'
+import { iterationsOf, scheduleOf } from './train-layout.ts'
+
+/** What the training would take on NPUs; undefined while its layout or its model is not known. */
+export function estimateTraining(known: Known<TrainInput>, premises: Premises): Estimate | undefined {
+  const training = shapeOf(known)
+  if (!training) return undefined
+  const { device, efficiency, ...prices } = premises
+  const { worldSize = 1 } = training.layout
+  const { peak, usableBytes, fits } = trainingMemory(training, device)
+  const { seconds, tokensPerSecondPerDevice } = iterationTime(training, device, { efficiency })
+  const iterations = iterationsOf(known)
+  const total = iterations && {
+    ...{ ...prices, iterations, secondsPerIteration: seconds, devices: worldSize },
+    saveInterval: scheduleOf(known, iterations).saveInterval,
+  }
+  return {
+    devices: worldSize,
+    memory: { bytes: peak.bytes, usableBytes, fits, parts: { ...peak.parts } },
+    ...{ secondsPerIteration: seconds, tokensPerSecondPerDevice },
+    ...(total ? { total: { iterations: total.iterations, ...trainingPrice(total) } } : {}),
+  }
+}
+
+function shapeOf(known: Known<TrainInput>): TrainingShape | undefined {
+  const { init, parallel, nodes = 1, devicesPerNode, data, lora, dtype, seqLength } = known
+  const { microBatchSize, globalBatchSize } = known
+  const { tp = init?.tp, pp = init?.pp } = parallel ?? {}
+  const { numLayers, hiddenSize, ffnHiddenSize, numAttentionHeads, numQueryGroups, kvChannels, vocabSize, ...rest } =
+    init?.architecture ?? {}
+  if (!tp || !pp || !numLayers || !hiddenSize || !ffnHiddenSize || !numAttentionHeads) return undefined
+  if (!numQueryGroups || !kvChannels || !vocabSize || !seqLength) return undefined
+  const { layersPerStage, layersPerVirtualStage } = init ?? {}
+  const worldSize = nodes * (devicesPerNode ?? Math.ceil((tp * pp) / nodes))
+  return {
+    model: {
+      ...{ ...rest, numLayers, hiddenSize, ffnHiddenSize, numAttentionHeads, numQueryGroups, kvChannels, vocabSize },
+    },
+    layout: { tp, pp, worldSize, layersPerStage, layersPerVirtualStage },
+    ...{ microBatchSize, globalBatchSize, seqLength, loraRank: lora?.r ?? undefined },
+    task: lora ? 'lora' : data?.instruction ? 'sft' : 'pretrain',
+    precision: dtype === 'fp16' ? 'fp16' : 'bf16',
+  }
+}
