@@ -43,6 +43,10 @@ export function createImage(parts: TokenizerParts, config: TokenizerConfig): Tok
   const { isSlow, normalizer, preTokenizer, decoder, symbols = [] } = parts
   let tables: PieceTables | undefined
   let texts: TokenTexts | undefined
+  // Let go when both are made: threads are handed the tables, and the vocabulary is some 20 MB.
+  let making: { readonly tables: () => PieceTables; vocab: typeof vocab; added: typeof added } | undefined = {
+    ...{ tables: parts.tables, vocab, added },
+  }
   return {
     ...{ isSlow, normalizer, preTokenizer, decoder, symbols },
     rawTokens: isSlow ? split : split.filter(token => !token.normalized),
@@ -50,11 +54,13 @@ export function createImage(parts: TokenizerParts, config: TokenizerConfig): Tok
     template: readTemplate(parts, { config, idOf }),
     facts: { vocabSize: countIds(vocab, added), adjustments: config.adjustments, ...specialIds(config, idOf) },
     get tables() {
-      tables ??= parts.tables()
+      tables ??= making!.tables()
+      if (texts) making = undefined
       return tables
     },
     get texts() {
-      texts ??= createTokenTexts([...vocab, ...added])
+      texts ??= createTokenTexts([...making!.vocab, ...making!.added])
+      if (tables) making = undefined
       return texts
     },
   }
