@@ -31,7 +31,7 @@ describe('hfToMegatron and megatronToHf', () => {
     expect(out.checkpoint).toMatchObject({ ...parallel, layout: 'mcore', architecture: familyModels[family] })
     const again = hfToMegatron({
       model: hfModel(out.hf.path),
-      parallel: { tp: 1, pp: 2, layersPerVirtualStage: 1 },
+      parallel: { tp: 1, pp: 2 },
       layout: 'mcore',
     })
     const back = await run(megatronToHf({ checkpoint: again, like: model }), { store: join(dir, 'store') })
@@ -52,7 +52,7 @@ describe('hfToMegatron and megatronToHf', () => {
     )
     const uneven = { pp: 2, layersPerStage: [3, 2] }
     expect(await refusal(hfToMegatron({ model, layout: 'mcore', parallel: uneven }))).toMatch(
-      /^invalid-layout \| hfToMegatron: layersPerStage \[3,2\] must be 2 numbers from 1 that add up to 4 layers/,
+      /^invalid-layout \| hfToMegatron: layersPerStage \[3,2\] adds up to 5, the model has 4 layers/,
     )
     expect(() => hfModel('somewhere', { id: 'llama2' })).toThrow("There is no model 'llama2'; there are llama2-7b, ")
   })
