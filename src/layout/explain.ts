@@ -1,6 +1,7 @@
+import { devices as knownDevices } from './device-facts.ts'
 import { layoutViolations, type Violation } from './legality.ts'
-import { type FoundLayout, searchLayouts, weigh } from './search.ts'
-import { type Candidate, eachCandidate, proposalOf, type SearchOptions, sizesDivide } from './search-space.ts'
+import { type FoundLayout, leastBytes, searchLayouts } from './search.ts'
+import { type Candidate, eachCandidate, proposing, type SearchOptions, sizesDivide } from './search-space.ts'
 
 /** The numbers of a layout that are asked about; what is absent is free. */
 export interface WantedLayout extends Partial<Omit<Candidate, 'chunks'>> {
@@ -41,14 +42,16 @@ function refusal(options: SearchOptions, asked: string): LayoutAnswer {
   let overBytes = Number.POSITIVE_INFINITY
   let smallest: Candidate | undefined
   let broken: readonly Violation[] | undefined
+  const propose = proposing(options)
+  const { usableBytes } = options.device ?? knownDevices.snt9b
   const judge = (candidate: Candidate) => {
-    const violations = layoutViolations(proposalOf(options, candidate))
+    const violations = layoutViolations(propose(candidate))
     if (violations.length > 0) {
       if (broken === undefined || violations.length < broken.length) broken = violations
       return
     }
     if (!sizesDivide(options, candidate)) return
-    const over = weigh(options, candidate).overBytes
+    const over = leastBytes(options, candidate) - usableBytes
     if (over < overBytes) [overBytes, smallest] = [over, candidate]
   }
   eachCandidate(options, judge, { all: true })

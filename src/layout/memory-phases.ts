@@ -35,10 +35,10 @@ export interface JobMemory {
 export function jobMemory(training: TrainingShape, device: DeviceFacts): JobMemory {
   const settled = settleTraining(training)
   const { peak, usableBytes } = trainingMemory(training, device)
-  const { tp, pp, worldSize, distributedOptimizer, dp, cp } = settled
+  const { tp, pp, worldSize, distributedOptimizer, dp, cp, unlikeStages } = settled
   const ranksOfNode = Math.min(worldSize, device.perNode)
-  const parameters = Math.max(...[0, pp - 1].map(stage => saved(settled, stage).weights))
-  const trained = Math.max(...[0, pp - 1].map(stage => saved(settled, stage).trained))
+  const parameters = Math.max(...unlikeStages.map(stage => saved(settled, stage).weights))
+  const trained = Math.max(...unlikeStages.map(stage => saved(settled, stage).trained))
   const state = optimizerBytes({ ...settled, distributedOptimizer: false }) * trained
   // Of the first replica, whose ranks alone write and gather.
   const writers = Math.min(ranksOfNode, tp * pp)

@@ -31,7 +31,7 @@ export interface StageMemory {
 }
 
 export interface TrainingMemory {
-  /** The stages that can be the fullest: the first and the last, or all where they differ in layers. */
+  /** The stages that can be the fullest: of those that are alike the first, which holds the most micro batches. */
   readonly stages: readonly StageMemory[]
   /** The fullest of them. */
   readonly peak: StageMemory
@@ -67,16 +67,10 @@ const frameworkBytes = 3 * 2 ** 30
  */
 export function trainingMemory(training: TrainingShape, device: DeviceFacts): TrainingMemory {
   const settled = settleTraining(training)
-  const stages = fullestStages(settled).map(stage => stageMemory(settled, stage))
+  const stages = settled.unlikeStages.map(stage => stageMemory(settled, stage))
   const peak = stages.reduce((most, stage) => (stage.bytes > most.bytes ? stage : most))
   const spareBytes = device.usableBytes - peak.bytes
   return { stages, peak, usableBytes: device.usableBytes, spareBytes, fits: spareBytes >= 0 }
-}
-
-/** Stages between the first and the last hold no embedding and fewer micro batches than the first. */
-function fullestStages({ pp, even }: SettledTraining): readonly number[] {
-  if (!even) return Array.from({ length: pp }, (_, stage) => stage)
-  return pp === 1 ? [0] : [0, pp - 1]
 }
 
 /** Bytes of one rank of one stage. */

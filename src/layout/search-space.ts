@@ -1,6 +1,7 @@
 import { type DeviceFacts, devices as knownDevices } from './device-facts.ts'
 import type { LayoutFlags, LayoutProposal } from './proposal.ts'
-import type { Recompute, SettledTraining, TrainingShape } from './training-shape.ts'
+import { balancedStages } from './stages.ts'
+import { type Recompute, type SettledTraining, type TrainingShape, unlikeStages } from './training-shape.ts'
 import { paddedVocabSize } from './vocab-padding.ts'
 
 /** What is tried; every list may be given, and replaces the default. */
@@ -9,11 +10,14 @@ export interface SearchSpace {
   readonly deviceCounts: readonly number[]
   /** Default: powers of two up to the devices of one node. */
   readonly tp: readonly number[]
-  /** Default: the divisors of the number of layers. */
+  /**
+   * Default: the divisors of the number of layers, and the powers of two below it. Where pp does not divide the layers,
+   * stages get shares as equal as can be (`layersPerStage`).
+   */
   readonly pp: readonly number[]
   /** Default 1; with Megatron core's models 1, 2, 4 and 8. */
   readonly cp: readonly number[]
-  /** Chunks of a stage; 1 is no virtual stages. Default: the divisors of a stage's layers; 1 at pp 1 and 2. */
+  /** Chunks of a stage; 1 is no virtual stages. Default: the divisors of a stage's layers; 1 at pp 1 and 2, or uneven. */
   readonly chunks: readonly number[]
   /** Default 1, 2, 4, 8, 16. */
   readonly microBatchSize: readonly number[]
@@ -75,14 +79,15 @@ export function eachCandidate(
   const { model, globalBatchSize, space = {}, flags = {} } = options
   const { perNode } = options.device ?? knownDevices.snt9b
   const { microBatchSize: batches = [1, 2, 4, 8, 16], cp: cps = flags.useMcoreModels ? [1, 2, 4, 8] : [1] } = space
-  const pps = space.pp ?? divisors(model.numLayers)
-  const chunksOf = pps.map(pp => space.chunks ?? (pp > 2 ? divisors(Math.floor(model.numLayers / pp)) : [1]))
+  const { numLayers } = model
+  const pps = space.pp ?? pipelines(numLayers)
+  const chunksOf = pps.map(pp => space.chunks ?? (pp > 2 && numLayers % pp === 0 ? divisors(numLayers / pp) : [1]))
   for (const devices of space.deviceCounts ?? deviceCounts(options.devices, perNode))
     for (const tp of space.tp ?? powersOfTwo(perNode))
       for (const cp of cps)
         for (const [index, pp] of pps.entries()) {
           const dp = devices / (tp * cp * pp)
-          if (!all && (!Number.isInteger(dp) || model.numLayers % pp !== 0)) continue
+          if (!all && !Number.isInteger(dp)) continue
           for (const microBatchSize of batches) {
             if (!all && globalBatchSize % (microBatchSize * dp) !== 0) continue
             for (const chunks of chunksOf[index] ?? [])
@@ -98,68 +103,93 @@ export function eachCandidate(
 export function sizesDivide({ model, globalBatchSize }: SearchOptions, candidate: Candidate): boolean {
   const { devices, tp, pp, cp, chunks, microBatchSize } = candidate
   const dp = devices / (tp * pp * cp)
-  return Number.isInteger(dp) && globalBatchSize % (microBatchSize * dp) === 0 && model.numLayers % (pp * chunks) === 0
+  const layersDivide = chunks === 1 ? pp <= model.numLayers : model.numLayers % (pp * chunks) === 0
+  return Number.isInteger(dp) && globalBatchSize % (microBatchSize * dp) === 0 && layersDivide
 }
 
-/** A candidate as the rules of the toolchain judge it. */
-export function proposalOf(options: SearchOptions, candidate: Candidate): LayoutProposal {
-  const { model, globalBatchSize, seqLength, precision, flags } = options
-  const { devices: worldSize, tp, pp, cp, chunks, microBatchSize } = candidate
-  return {
-    model,
-    layout: {
-      tp,
-      pp,
-      cp,
-      worldSize,
-      layersPerVirtualStage: chunks === 1 ? undefined : model.numLayers / (pp * chunks),
-    },
-    batch: { microBatchSize, globalBatchSize, seqLength },
-    flags: {
-      ...flags,
-      bf16: precision !== 'fp16',
-      fp16: precision === 'fp16',
-      sequenceParallel: candidate.sequenceParallel,
-      useDistributedOptimizer: candidate.distributedOptimizer,
-      ...(options.paddedVocabSize === undefined ? {} : { paddedVocabSize: options.paddedVocabSize }),
-    },
+/** Makes of a candidate what the rules of the toolchain judge. */
+export function proposing(options: SearchOptions): (candidate: Candidate) => LayoutProposal {
+  const { model, globalBatchSize, seqLength, precision, paddedVocabSize } = options
+  const unevenStages = unevenStagesOf(options)
+  const flagsOf = [false, true].map(sequenceParallel =>
+    [false, true].map(useDistributedOptimizer => ({
+      ...options.flags,
+      ...{ bf16: precision !== 'fp16', fp16: precision === 'fp16', sequenceParallel, useDistributedOptimizer },
+      ...(paddedVocabSize === undefined ? {} : { paddedVocabSize }),
+    })),
+  )
+  return candidate => {
+    const { devices: worldSize, tp, pp, cp, chunks, microBatchSize } = candidate
+    const layersPerVirtualStage = chunks === 1 ? undefined : model.numLayers / (pp * chunks)
+    return {
+      model,
+      layout: { tp, pp, cp, worldSize, layersPerStage: unevenStages(pp), layersPerVirtualStage },
+      batch: { microBatchSize, globalBatchSize, seqLength },
+      flags: flagsOf[+candidate.sequenceParallel]?.[+candidate.distributedOptimizer],
+    }
   }
 }
 
-/** A candidate whose sizes divide, with every default in place. */
-export function settleCandidate(
+/** Makes of a candidate whose sizes divide a training with every default in place. */
+export function settling(
   options: SearchOptions,
+): (
   candidate: Candidate,
-  { recompute, recomputeNumLayers }: { readonly recompute: Recompute; readonly recomputeNumLayers?: number },
-): SettledTraining {
+  again: { readonly recompute: Recompute; readonly recomputeNumLayers?: number },
+) => SettledTraining {
   const { model, globalBatchSize, seqLength, task = 'pretrain', precision = 'bf16' } = options
-  const { devices: worldSize, tp, pp, cp, chunks, microBatchSize } = candidate
-  const dp = worldSize / (tp * pp * cp)
-  const layers = model.numLayers / pp
-  return {
-    model,
-    tp,
-    pp,
-    cp,
-    dp,
-    worldSize,
-    stageLayers: () => layers,
-    even: true,
-    chunks,
-    microBatchSize,
-    globalBatchSize,
-    microBatches: globalBatchSize / (microBatchSize * dp),
-    seqLength,
-    lora: task === 'lora' ? (options.loraRank ?? 16) : undefined,
-    precision,
-    fp32Gradients: precision === 'bf16' || (options.accumulateGradsInFp32 ?? false),
-    sequenceParallel: tp > 1 && candidate.sequenceParallel,
-    distributedOptimizer: candidate.distributedOptimizer,
-    flashAttention: options.flashAttention ?? true,
-    fusedKernels: options.fusedKernels ?? task !== 'lora',
-    recompute,
-    recomputeNumLayers: recomputeNumLayers ?? Number.POSITIVE_INFINITY,
-    paddedVocabSize: options.paddedVocabSize ?? paddedVocabSize({ vocabSize: model.vocabSize, tp }),
+  const unevenStages = unevenStagesOf(options)
+  const paddedTo = remembering((tp: number) => paddedVocabSize({ vocabSize: model.vocabSize, tp }))
+  const stagesOf = remembering((pp: number) => {
+    const uneven = unevenStages(pp)
+    const layers = model.numLayers / pp
+    return { unlikeStages: unlikeStages(pp, uneven), stageLayers: (stage: number) => uneven?.[stage] ?? layers }
+  })
+  const { flashAttention = true, fusedKernels = task !== 'lora' } = options
+  const lora = task === 'lora' ? (options.loraRank ?? 16) : undefined
+  const fp32Gradients = precision === 'bf16' || (options.accumulateGradsInFp32 ?? false)
+  return (candidate, { recompute, recomputeNumLayers = Number.POSITIVE_INFINITY }) => {
+    const { devices: worldSize, tp, pp, cp, chunks, microBatchSize, distributedOptimizer } = candidate
+    const dp = worldSize / (tp * pp * cp)
+    const { unlikeStages, stageLayers } = stagesOf(pp)
+    return {
+      model,
+      tp,
+      pp,
+      cp,
+      dp,
+      worldSize,
+      stageLayers,
+      unlikeStages,
+      chunks,
+      microBatchSize,
+      globalBatchSize,
+      microBatches: globalBatchSize / (microBatchSize * dp),
+      seqLength,
+      lora,
+      precision,
+      fp32Gradients,
+      sequenceParallel: tp > 1 && candidate.sequenceParallel,
+      distributedOptimizer,
+      flashAttention,
+      fusedKernels,
+      recompute,
+      recomputeNumLayers,
+      paddedVocabSize: options.paddedVocabSize ?? paddedTo(tp),
+    }
+  }
+}
+
+/** The list of stages for a pp that does not divide the layers. */
+function unevenStagesOf({ model: { numLayers } }: SearchOptions): (pp: number) => readonly number[] | undefined {
+  return remembering(pp => (numLayers % pp === 0 ? undefined : balancedStages(numLayers, pp)))
+}
+
+function remembering<K, V>(make: (key: K) => V): (key: K) => V {
+  const made = new Map<K, V>()
+  return key => {
+    if (!made.has(key)) made.set(key, make(key))
+    return made.get(key) as V
   }
 }
 
@@ -167,6 +197,10 @@ function deviceCounts(most: number, perNode: number): readonly number[] {
   const part = powersOfTwo(perNode).filter(count => count < perNode)
   const nodes = Array.from({ length: Math.floor(most / perNode) }, (_, index) => (index + 1) * perNode)
   return [...part.filter(count => count <= most), ...nodes]
+}
+
+function pipelines(numLayers: number): readonly number[] {
+  return [...new Set([...divisors(numLayers), ...powersOfTwo(numLayers - 1)])].sort((a, b) => a - b)
 }
 
 function powersOfTwo(most: number): readonly number[] {

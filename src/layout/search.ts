@@ -2,14 +2,8 @@ import { LayoutError } from '../errors.ts'
 import { devices as knownDevices } from './device-facts.ts'
 import { isLegal } from './legality.ts'
 import { stageMemory } from './memory.ts'
-import {
-  type Candidate,
-  eachCandidate,
-  proposalOf,
-  type SearchOptions,
-  settleCandidate,
-  sizesDivide,
-} from './search-space.ts'
+import { type Candidate, eachCandidate, proposing, type SearchOptions, settling, sizesDivide } from './search-space.ts'
+import { balancedStages } from './stages.ts'
 import type { Recompute, SettledTraining } from './training-shape.ts'
 import { defaultEfficiency, settledTime } from './training-time.ts'
 
@@ -20,6 +14,8 @@ export interface FoundLayout {
   readonly pp: number
   readonly cp: number
   readonly dp: number
+  /** `--num-layer-list`; absent where pp divides the layers. */
+  readonly layersPerStage?: readonly number[]
   /** `--num-layers-per-virtual-pipeline-stage`; absent without virtual stages. */
   readonly layersPerVirtualStage?: number
   readonly microBatchSize: number
@@ -53,8 +49,8 @@ export interface LayoutSearch {
 /**
  * All legal layouts of a training on up to `devices` devices that fit in memory, by the time of an iteration.
  *
- * Pipelines are even. Of recomputation the first mode that fits is taken, with the fewest layers, since more only costs
- * time. A full search for a model of 72 billion parameters on 512 devices takes some 50 ms.
+ * Of recomputation the first mode that fits is taken, with the fewest layers, since more only costs
+ * time. A full search for a model of 72 billion parameters on 512 devices takes some 50 ms once it is warm.
  * @throws LayoutError when `devices` or `globalBatchSize` is no whole number from 1.
  */
 export function searchLayouts(options: SearchOptions): LayoutSearch {
@@ -62,14 +58,16 @@ export function searchLayouts(options: SearchOptions): LayoutSearch {
     if (!Number.isSafeInteger(options[name]) || options[name] < 1)
       throw new LayoutError(`${name} is ${options[name]}; it must be a whole number from 1.`)
   const found: FoundLayout[] = []
+  const propose = proposing(options)
+  const weigh = weighing(options)
   let candidates = 0
   let illegal = 0
   let tooLarge = 0
   eachCandidate(options, candidate => {
     candidates += 1
-    if (!sizesDivide(options, candidate) || !isLegal(proposalOf(options, candidate))) illegal += 1
+    if (!sizesDivide(options, candidate) || !isLegal(propose(candidate))) illegal += 1
     else {
-      const { layout } = weigh(options, candidate)
+      const layout = weigh(candidate)
       if (layout) found.push(layout)
       else tooLarge += 1
     }
@@ -78,74 +76,111 @@ export function searchLayouts(options: SearchOptions): LayoutSearch {
   return { found, pareto: paretoOf(found), candidates, illegal, tooLarge }
 }
 
-/** What a legal candidate comes to: a layout, or the least bytes by which it misses the device. */
-export function weigh(
-  options: SearchOptions,
-  candidate: Candidate,
-): { readonly layout?: FoundLayout; readonly overBytes: number } {
-  const device = options.device ?? knownDevices.snt9b
-  let overBytes = Number.POSITIVE_INFINITY
-  for (const recompute of recomputeModes(options)) {
-    const { training, bytes, needed } = lightest(options, candidate, { recompute, usableBytes: device.usableBytes })
-    overBytes = Math.min(overBytes, bytes - device.usableBytes)
-    if (bytes > device.usableBytes) continue
-    const time = settledTime(training, device, options.efficiency ?? defaultEfficiency)
-    const hours = (time.seconds * (options.iterations ?? 1)) / 3600
-    const { devices, chunks, ...sizes } = candidate
-    const { pricePerDeviceHour } = options
-    return {
-      overBytes,
-      layout: {
-        ...sizes,
-        devices,
-        dp: training.dp,
-        ...(chunks === 1 ? {} : { layersPerVirtualStage: options.model.numLayers / (sizes.pp * chunks) }),
-        recompute,
-        ...needed,
-        bytes,
-        spareBytes: device.usableBytes - bytes,
-        secondsPerIteration: time.seconds,
-        tokensPerSecondPerDevice: time.tokensPerSecondPerDevice,
-        hours,
-        ...(pricePerDeviceHour === undefined ? {} : { price: hours * devices * pricePerDeviceHour }),
-      },
+/** Makes of a legal candidate a layout; undefined where it does not fit. */
+function weighing(options: SearchOptions): (candidate: Candidate) => FoundLayout | undefined {
+  const { model, device = knownDevices.snt9b, efficiency = defaultEfficiency } = options
+  const { iterations = 1, pricePerDeviceHour } = options
+  const settle = settling(options)
+  const modes = recomputeModes(options)
+  // What a device holds at rest depends on few of the numbers, and rules out most candidates.
+  const hopeless = new Map<string, boolean>()
+  return candidate => {
+    const { devices, tp, pp, cp, chunks, microBatchSize, sequenceParallel, distributedOptimizer } = candidate
+    const held = `${tp} ${pp} ${distributedOptimizer && devices}`
+    let tooMuch = hopeless.get(held)
+    if (tooMuch === undefined) {
+      tooMuch = bytesAtRest(settle(candidate, { recompute: 'full' })) > device.usableBytes
+      hopeless.set(held, tooMuch)
     }
+    if (tooMuch) return undefined
+    for (const recompute of modes) {
+      const least = leastAgain(recompute, Math.ceil(model.numLayers / (pp * chunks)), recomputeNumLayers =>
+        bytesWithin(settle(candidate, { recompute, recomputeNumLayers }), device.usableBytes),
+      )
+      if (least === undefined) continue
+      const training = settle(candidate, { recompute, recomputeNumLayers: least.recomputeNumLayers })
+      const { seconds, tokensPerSecondPerDevice } = settledTime(training, device, efficiency)
+      const hours = (seconds * iterations) / 3600
+      const layout: Writable<FoundLayout> = {
+        devices,
+        tp,
+        pp,
+        cp,
+        dp: training.dp,
+        microBatchSize,
+        sequenceParallel,
+        distributedOptimizer,
+        recompute,
+        bytes: least.bytes,
+        spareBytes: device.usableBytes - least.bytes,
+        secondsPerIteration: seconds,
+        tokensPerSecondPerDevice,
+        hours,
+      }
+      if (model.numLayers % pp !== 0) layout.layersPerStage = balancedStages(model.numLayers, pp)
+      if (chunks > 1) layout.layersPerVirtualStage = model.numLayers / (pp * chunks)
+      if (recompute === 'full') layout.recomputeNumLayers = least.recomputeNumLayers
+      if (pricePerDeviceHour !== undefined) layout.price = hours * devices * pricePerDeviceHour
+      return layout
+    }
+    return undefined
   }
-  return { overBytes }
 }
 
-/** A mode of recomputation with the fewest layers so that the rest fits; with all where nothing does. */
-function lightest(
-  options: SearchOptions,
-  candidate: Candidate,
-  { recompute, usableBytes }: { readonly recompute: Recompute; readonly usableBytes: number },
-) {
-  const all = options.model.numLayers / (candidate.pp * candidate.chunks)
-  const at = (recomputeNumLayers: number) => {
-    const training = settleCandidate(options, candidate, { recompute, recomputeNumLayers })
-    const needed = recompute === 'full' ? { recomputeNumLayers } : {}
-    return { training, bytes: peakBytes(training), needed }
-  }
-  let found = at(all)
+type Writable<T> = { -readonly [K in keyof T]: T[K] }
+
+/**
+ * The fewest layers so that the rest fits, of a mode that takes a number of them; undefined where it does not fit even
+ * with all.
+ */
+function leastAgain(
+  recompute: Recompute,
+  layers: number,
+  bytesWith: (recomputeNumLayers: number) => number | undefined,
+): { readonly recomputeNumLayers: number; readonly bytes: number } | undefined {
+  let bytes = bytesWith(layers)
+  if (bytes === undefined) return undefined
   // Memory falls with each layer, time grows.
-  let [fewest, most] = recompute === 'full' && found.bytes <= usableBytes ? [1, all] : [all, all]
+  let [fewest, most] = recompute === 'full' ? [1, layers] : [layers, layers]
   while (fewest < most) {
     const middle = (fewest + most) >> 1
-    const tried = at(middle)
-    if (tried.bytes <= usableBytes) [found, most] = [tried, middle]
-    else fewest = middle + 1
+    const tried = bytesWith(middle)
+    if (tried === undefined) fewest = middle + 1
+    else [bytes, most] = [tried, middle]
   }
-  return found
+  return { recomputeNumLayers: most, bytes }
+}
+
+/** Bytes on the fullest rank of a candidate with the mode of recomputation that takes the least. */
+export function leastBytes(options: SearchOptions, candidate: Candidate): number {
+  const settle = settling(options)
+  return Math.min(
+    ...recomputeModes(options).map(
+      recompute => bytesWithin(settle(candidate, { recompute }), Number.POSITIVE_INFINITY)!,
+    ),
+  )
+}
+
+/** Bytes on the fullest rank; undefined where they are more than `usableBytes`. */
+function bytesWithin(training: SettledTraining, usableBytes: number): number | undefined {
+  let most = 0
+  for (const stage of training.unlikeStages) {
+    const { bytes } = stageMemory(training, stage)
+    if (bytes > usableBytes) return undefined
+    most = Math.max(most, bytes)
+  }
+  return most
+}
+
+/** Less than any training with these parallel sizes and this optimizer takes, on the fullest rank. */
+function bytesAtRest(training: SettledTraining): number {
+  const stages = training.unlikeStages.map(stage => stageMemory(training, stage).parts)
+  return Math.max(...stages.map(parts => parts.weights + parts.gradients + parts.optimizer + parts.framework))
 }
 
 /** Selective recomputation saves memory only where attention is not flash attention. */
 function recomputeModes({ space = {}, flashAttention = true }: SearchOptions): readonly Recompute[] {
   return space.recompute ?? (flashAttention ? ['none', 'full'] : ['none', 'selective', 'full'])
-}
-
-function peakBytes(training: SettledTraining): number {
-  const first = stageMemory(training, 0).bytes
-  return training.pp === 1 ? first : Math.max(first, stageMemory(training, training.pp - 1).bytes)
 }
 
 const byTime = (a: FoundLayout, b: FoundLayout) =>

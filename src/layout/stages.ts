@@ -39,6 +39,16 @@ export function stageLayers(options: StageOptions): readonly (readonly (readonly
   })
 }
 
+/**
+ * Layers of each stage, as equal as can be: the longer stages stand next to the last, which has the output layer, and
+ * far from the first, which holds the most micro batches.
+ */
+export function balancedStages(numLayers: number, pp: number): readonly number[] {
+  const short = Math.floor(numLayers / pp)
+  const long = numLayers % pp
+  return Array.from({ length: pp }, (_, stage) => (stage >= pp - 1 - long && stage < pp - 1 ? short + 1 : short))
+}
+
 function evenCounts(numLayers: number, pp: number): number[] {
   if (numLayers % pp !== 0) {
     const others = range(1, numLayers).filter(stages => numLayers % stages === 0)

@@ -67,8 +67,8 @@ export interface SettledTraining {
   readonly worldSize: number
   /** Layers of each stage. */
   readonly stageLayers: (stage: number) => number
-  /** Every stage has as many layers as the next. */
-  readonly even: boolean
+  /** The first of each row of stages that are alike: with as many layers, and no output layer. */
+  readonly unlikeStages: readonly number[]
   /** Chunks of each stage; 1 without virtual stages. */
   readonly chunks: number
   readonly microBatchSize: number
@@ -117,7 +117,7 @@ export function settleTraining(training: TrainingShape): SettledTraining {
     dp,
     worldSize,
     stageLayers: stage => layersPerStage?.[stage] ?? model.numLayers / pp,
-    even: layersPerStage === undefined,
+    unlikeStages: unlikeStages(pp, layersPerStage),
     chunks,
     microBatchSize,
     globalBatchSize,
@@ -135,6 +135,14 @@ export function settleTraining(training: TrainingShape): SettledTraining {
     recomputeNumLayers: recomputeNumLayers ?? Number.POSITIVE_INFINITY,
     paddedVocabSize: training.paddedVocabSize ?? paddedVocabSize({ vocabSize: model.vocabSize, tp }),
   }
+}
+
+/** Of a pipeline with that many layers on its stages; by default all alike. The last stage has the output layer. */
+export function unlikeStages(pp: number, layersPerStage?: readonly number[]): readonly number[] {
+  if (layersPerStage === undefined) return pp === 1 ? [0] : [0, pp - 1]
+  return layersPerStage.flatMap((layers, stage) =>
+    stage === 0 || stage === pp - 1 || layers !== layersPerStage[stage - 1] ? [stage] : [],
+  )
 }
 
 const isCount = (value: number) => Number.isSafeInteger(value) && value >= 1

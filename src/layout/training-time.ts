@@ -71,20 +71,18 @@ export function iterationTime(
 
 /** `iterationTime` of settled numbers. */
 export function settledTime(training: SettledTraining, device: DeviceFacts, efficiency: number): IterationTime {
-  const { model, pp, chunks, even, microBatches, worldSize, globalBatchSize, seqLength } = training
+  const { model, pp, chunks, unlikeStages, microBatches, worldSize, globalBatchSize, seqLength } = training
   const messages = stageMessages(training, device)
   let slowest = 0
   let sum = 0
   let compute = 0
-  for (let stage = 0; stage < pp; stage++) {
-    // Even stages but the last, which has the output layer, are alike.
-    const alike = even && stage < pp - 1 ? pp - 1 : 1
+  for (const [index, stage] of unlikeStages.entries()) {
+    const alike = (unlikeStages[index + 1] ?? pp) - stage
     const busy = stageFlops(training, stage) / (device.peakFlops * efficiency)
     const seconds = busy + messages * training.stageLayers(stage)
     if (seconds > slowest) compute = busy
     slowest = Math.max(slowest, seconds)
     sum += alike * seconds
-    stage += alike - 1
   }
   const bubble = (sum - slowest) / chunks + pipelineMessages(training, device)
   const dataParallel = gradientSeconds(training, device)
@@ -137,9 +135,13 @@ function gradientSeconds(training: SettledTraining, device: DeviceFacts): number
   const { model, tp, cp, dp, lora: rank, distributedOptimizer, fp32Gradients } = training
   const replicas = dp * cp
   if (replicas === 1) return 0
-  const part = rankPart(training, 0)
-  const trained =
-    rank === undefined ? rankParameters(model, part) : adapterParameters(model, { tp, layers: part.layers, rank })
+  let trained = 0
+  for (const stage of training.unlikeStages) {
+    const part = rankPart(training, stage)
+    const own =
+      rank === undefined ? rankParameters(model, part) : adapterParameters(model, { tp, layers: part.layers, rank })
+    trained = Math.max(trained, own)
+  }
   const gradient = fp32Gradients ? 4 : 2
   const bytes = (distributedOptimizer ? gradient + 2 : 2 * gradient) * trained
   return (bytes * (replicas - 1)) / replicas / bandwidth(device, tp * replicas)

@@ -92,6 +92,18 @@ describe('searchLayouts', () => {
     }
   })
 
+  it('shares layers that pp does not divide, the longer stages next to the last, and counts the longest', () => {
+    const options = { model: of('qwen2-7b'), seqLength: 4096, globalBatchSize: 16, devices: 8 }
+    const { found } = searchLayouts({ ...options, space: { deviceCounts: [8], pp: [8] } })
+    expect(found.length).toBeGreaterThan(0)
+    for (const { layersPerStage, layersPerVirtualStage } of found)
+      expect([layersPerStage, layersPerVirtualStage]).toEqual([[3, 3, 3, 4, 4, 4, 4, 3], undefined])
+    const [first] = found
+    const { stages, peak } = trainingMemory(trainingOf(options, first!), devices.snt9b)
+    expect(stages.map(({ stage }) => stage)).toEqual([0, 3, 7])
+    expect(peak.bytes).toBe(first?.bytes)
+  })
+
   it('counts what it leaves out', () => {
     const { candidates, illegal, tooLarge, found } = searchLayouts(llama70b)
     expect(illegal + tooLarge + found.length).toBe(candidates)
@@ -124,7 +136,7 @@ describe('explainLayout', () => {
       'globalBatchSize 128 is not divisible by microBatchSize 1 × dp 12 = 12. globalBatchSize 120 or 132 would do.',
     ],
     [{ devices: 8 }, 'too-large', /^devices 8 lacks \d+\.\d GiB a device, even with 8 devices, tp 8/],
-    [{ tp: 1, devices: 32 }, 'too-large', /^tp 1, devices 32 lacks \d+\.\d GiB a device/],
+    [{ tp: 1, devices: 16 }, 'too-large', /^tp 1, devices 16 lacks \d+\.\d GiB a device/],
     [{ devices: 32 }, 'slower', /^devices 32 takes \d+\.\d\d s an iteration \(32 devices, .*\), \d+\.\d % more than/],
     [{ microBatchSize: 16 }, 'slower', /% more than/],
     [{ devices: 64 }, 'best', /^devices 64 is the fastest/],
@@ -153,10 +165,10 @@ const violationsOf = ({ layout, model, ...rest }: TrainingShape) => {
 }
 
 function trainingOf(options: SearchOptions, layout: FoundLayout): TrainingShape {
-  const { tp, pp, cp, devices: worldSize, layersPerVirtualStage, ...rest } = layout
+  const { tp, pp, cp, devices: worldSize, layersPerStage, layersPerVirtualStage, ...rest } = layout
   return {
     model: options.model,
-    layout: { tp, pp, cp, worldSize, layersPerVirtualStage },
+    layout: { tp, pp, cp, worldSize, layersPerStage, layersPerVirtualStage },
     ...rest,
     seqLength: options.seqLength,
     globalBatchSize: options.globalBatchSize,
@@ -178,11 +190,16 @@ function everything(options: SearchOptions): readonly { readonly training: Train
             ...Array.from({ length: model.numLayers / pp - 1 }, (_, index) => index + 1),
           ])
             for (const microBatchSize of [1, 2, 4, 8, 16]) {
-              if (worldSize % (tp * cp * pp) !== 0 || model.numLayers % pp !== 0) continue
+              if (worldSize % (tp * cp * pp) !== 0) continue
+              const uneven = model.numLayers % pp !== 0
+              if (uneven && (virtual !== undefined || pp > model.numLayers || !Number.isInteger(Math.log2(pp))))
+                continue
+              const layersPerStage = uneven ? sharesOf(model.numLayers, pp) : undefined
               for (const distributedOptimizer of worldSize > tp * pp ? [false, true] : [false])
-                for (let twice = 0; twice <= (virtual ?? model.numLayers / pp); twice++) {
+                for (let twice = 0; twice <= (virtual ?? Math.ceil(model.numLayers / pp)); twice++) {
                   const training: TrainingShape = {
-                    ...{ model, layout: { tp, pp, cp, worldSize, layersPerVirtualStage: virtual }, task },
+                    ...{ model, task },
+                    layout: { tp, pp, cp, worldSize, layersPerStage, layersPerVirtualStage: virtual },
                     ...{ seqLength, globalBatchSize, microBatchSize, distributedOptimizer, sequenceParallel: tp > 1 },
                     recompute: twice === 0 ? 'none' : 'full',
                     recomputeNumLayers: twice === 0 ? undefined : twice,
@@ -193,6 +210,13 @@ function everything(options: SearchOptions): readonly { readonly training: Train
                 }
             }
   return found
+}
+
+/** Equal shares; what is left over goes to the stages before the last, one layer each. */
+function sharesOf(numLayers: number, pp: number): readonly number[] {
+  const shares = Array.from({ length: pp }, () => Math.floor(numLayers / pp))
+  for (let left = numLayers % pp, stage = pp - 2; left > 0; left--, stage--) shares[stage]! += 1
+  return shares
 }
 
 function legal({ model, layout, ...rest }: TrainingShape, more: SearchOptions['flags']): boolean {
