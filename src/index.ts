@@ -55,6 +55,8 @@ export type { MemoryParts, StageMemory, TrainingMemory } from './layout/memory.t
 export { memoryMargin, trainingMemory } from './layout/memory.ts'
 export type { JobMemory, PhaseMemory } from './layout/memory-phases.ts'
 export { checkpointBytes, conversionMemory, jobMemory } from './layout/memory-phases.ts'
+export type { NearestLayoutOptions } from './layout/nearest-layout.ts'
+export { nearestLayout } from './layout/nearest-layout.ts'
 export type { Parallel, ParallelLayout } from './layout/parallel-layout.ts'
 export { parallelLayout } from './layout/parallel-layout.ts'
 export type { CheckpointIntervalOptions, TrainingPrice, TrainingPriceOptions } from './layout/price.ts'

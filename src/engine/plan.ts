@@ -27,10 +27,10 @@ export interface PlanRequest extends PlanOptions {
   readonly premises?: Premises
 }
 
-/** What would happen, as data; `String(plan)` is a table for people. */
+/** What would happen, as data; `String(plan)` is a table for people, of the terminal columns asked for, by default 100. */
 export interface Plan {
   readonly steps: readonly PlannedStep[]
-  toString(): string
+  toString(columns?: number): string
 }
 
 /**
@@ -40,7 +40,7 @@ export interface Plan {
 export async function plan(target: Target, options: PlanRequest = {}): Promise<Plan> {
   const found = await survey(target, { ...surveyOptions(options), premises: options.premises })
   const steps = await Promise.all(found.work.map(work => planStep(work, found)))
-  return { steps, toString: () => printPlan(steps) }
+  return { steps, toString: columns => printPlan(steps, columns) }
 }
 
 /** The options of `plan` and `run` with defaults applied. */

@@ -2,45 +2,89 @@ import stringWidth from 'string-width'
 import type { Estimate } from '../flow/estimate.ts'
 import type { PlannedStep } from './planned-step.ts'
 
-/** A plan as a table, and below it what jobs would take, and their commands. */
-export function printPlan(steps: readonly PlannedStep[]): string {
+/**
+ * A plan as a table of at most `columns` terminal columns, where words allow it; below it what jobs would take, and
+ * their commands, which are not wrapped, so that they can be copied.
+ */
+export function printPlan(steps: readonly PlannedStep[], columns = 100): string {
   const rows = steps.map(step => [
     step.name,
     step.state,
     step.key.slice(0, 12),
     step.recordedAt ? ago(step.recordedAt) : (step.on ?? 'here'),
-    [...(step.reason ? [step.reason] : []), ...step.facts].join(' · '),
   ])
   const widths = [0, 1, 2, 3].map(column => Math.max(...rows.map(row => stringWidth(row[column]!))))
-  const lines = rows.map(row =>
-    row
-      .map((cell, column) => pad(cell, widths[column] ?? 0))
-      .join('  ')
-      .trimEnd(),
-  )
+  const lines = rows.flatMap((row, index) => {
+    const { reason, facts } = steps[index]!
+    const cells = row.map((cell, column) => `${pad(cell, widths[column] ?? 0)}  `)
+    // Narrow terminals need the room of the key.
+    const head = cells.filter((_, column) => column !== 2 || columns >= 100).join('')
+    return wrapped(head, [...(reason ? [reason] : []), ...facts], columns)
+  })
   const estimates = steps.flatMap(step =>
-    step.estimate ? ['', `${step.name} needs`, ...estimateLines(step.estimate)] : [],
+    step.estimate ? ['', `${step.name} needs`, ...estimateLines(step.estimate, columns)] : [],
   )
   const commands = steps.flatMap(step => (step.launch ? ['', `${step.name} runs`, `  ${step.launch}`] : []))
   return [...lines, ...estimates, ...commands].join('\n')
 }
 
-function estimateLines({ devices, memory, secondsPerIteration, tokensPerSecondPerDevice, total }: Estimate): string[] {
+function estimateLines(estimate: Estimate, columns: number): string[] {
+  const { devices, memory, secondsPerIteration, tokensPerSecondPerDevice, total } = estimate
   const { bytes, usableBytes, fits, parts } = memory
   const largest = Object.entries(parts)
     .filter(([, part]) => part >= 0.02 * bytes)
     .sort((a, b) => b[1] - a[1])
     .map(([name, part]) => `${name} ${gib(part)}`)
-  const speed = `${seconds(secondsPerIteration)} an iteration, ${number(tokensPerSecondPerDevice)} tokens/s a device`
+  const speed = [
+    `${seconds(secondsPerIteration)} an iteration`,
+    `${number(tokensPerSecondPerDevice)} tokens/s a device`,
+  ]
   const { iterations, hours, deviceHours, price } = total ?? {}
   return [
-    `  memory  ${bar(bytes / usableBytes)} ${gib(bytes)} of ${gib(usableBytes)} GiB${fits ? '' : ', it does not fit'}`,
-    `          ${largest.join(' · ')}`,
-    iterations === undefined || hours === undefined
-      ? `  time    ${speed}; iterations not known yet`
-      : `  time    ${number(iterations)} iterations in ${number(hours)} h on ${devices} devices (${speed})`,
-    ...(price === undefined ? [] : [`  price   ${number(price)} for ${number(deviceHours ?? 0)} device-hours`]),
+    `  memory   ${bar(bytes / usableBytes)} ${gib(bytes)} of ${gib(usableBytes)} GiB${fits ? '' : ', it does not fit'}`,
+    ...wrapped('           ', largest, columns),
+    ...(fits ? [] : wrapped('  nearest  ', nearestWords(estimate), columns)),
+    ...(iterations === undefined || hours === undefined
+      ? wrapped('  time     ', [...speed, 'iterations not known yet'], columns)
+      : wrapped(
+          '  time     ',
+          [`${number(iterations)} iterations in ${number(hours)} h on ${devices} devices`, ...speed],
+          columns,
+        )),
+    ...(price === undefined ? [] : [`  price    ${number(price)} for ${number(deviceHours ?? 0)} device-hours`]),
   ]
+}
+
+function nearestWords({ nearest, devices }: Estimate): readonly string[] {
+  if (!nearest) return ['no layout fits']
+  const { tp, pp, cp, dp, microBatchSize, bytes } = nearest
+  return [
+    `tp ${tp} · pp ${pp}${cp > 1 ? ` · cp ${cp}` : ''} · dp ${dp} on ${nearest.devices === devices ? 'the same' : nearest.devices} devices`,
+    `microBatchSize ${microBatchSize}`,
+    `${gib(bytes)} GiB`,
+    `${seconds(nearest.secondsPerIteration)} an iteration`,
+  ]
+}
+
+/** Phrases after a head, dots between them, in lines of at most `columns`; a phrase that is longer is cut at its words. */
+function wrapped(head: string, phrases: readonly string[], columns: number): readonly string[] {
+  const room = Math.max(24, columns - stringWidth(head))
+  const fits = (text: string) => stringWidth(text) <= room
+  const pieces = phrases.flatMap(phrase => (fits(phrase) ? [phrase] : joined(phrase.split(' '), ' ', fits)))
+  if (pieces.length === 0) return [head.trimEnd()]
+  const indent = ' '.repeat(stringWidth(head))
+  return joined(pieces, ' · ', fits).map((line, index) => `${index === 0 ? head : indent}${line}`)
+}
+
+/** As few lines as hold the parts in order. */
+function joined(parts: readonly string[], between: string, fits: (text: string) => boolean): readonly string[] {
+  const lines: string[] = []
+  for (const part of parts) {
+    const longer = lines.length > 0 ? `${lines.at(-1)}${between}${part}` : part
+    if (lines.length > 0 && fits(longer)) lines[lines.length - 1] = longer
+    else lines.push(part)
+  }
+  return lines
 }
 
 const barCells = 24

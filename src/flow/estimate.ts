@@ -1,4 +1,5 @@
 import type { DeviceFacts } from '../layout/device-facts.ts'
+import type { FoundLayout } from '../layout/search.ts'
 
 /** What a plan takes for granted about the devices that its jobs run on. */
 export interface Premises {
@@ -24,6 +25,8 @@ export interface Estimate {
     readonly fits: boolean
     readonly parts: Readonly<Record<string, number>>
   }
+  /** For a job that does not fit: the nearest layout that does; absent where none does. */
+  readonly nearest?: FoundLayout
   readonly secondsPerIteration: number
   readonly tokensPerSecondPerDevice: number
   /** Absent while the number of iterations is not known. */

@@ -1,6 +1,7 @@
 import type { Known } from '../flow/call.ts'
 import type { Estimate, Premises } from '../flow/estimate.ts'
 import { trainingMemory } from '../layout/memory.ts'
+import { nearestLayout } from '../layout/nearest-layout.ts'
 import { trainingPrice } from '../layout/price.ts'
 import type { TrainingShape } from '../layout/training-shape.ts'
 import { iterationTime } from '../layout/training-time.ts'
@@ -20,9 +21,15 @@ export function estimateTraining(known: Known<TrainInput>, premises: Premises): 
     ...{ ...prices, iterations, secondsPerIteration: seconds, devices: worldSize },
     saveInterval: scheduleOf(known, iterations).saveInterval,
   }
+  const { pricePerDeviceHour } = premises
+  const flags = { replicateQueryGroups: true, useMcoreModels: known.init?.layout === 'mcore' }
+  const nearest = fits
+    ? undefined
+    : nearestLayout(training, { device, efficiency, iterations, pricePerDeviceHour, flags })
   return {
     devices: worldSize,
     memory: { bytes: peak.bytes, usableBytes, fits, parts: { ...peak.parts } },
+    ...(nearest ? { nearest } : {}),
     ...{ secondsPerIteration: seconds, tokensPerSecondPerDevice },
     ...(total ? { total: { iterations: total.iterations, ...trainingPrice(total) } } : {}),
   }
@@ -30,7 +37,7 @@ export function estimateTraining(known: Known<TrainInput>, premises: Premises): 
 
 function shapeOf(known: Known<TrainInput>): TrainingShape | undefined {
   const { init, parallel, nodes = 1, devicesPerNode, data, lora, dtype, seqLength } = known
-  const { microBatchSize, globalBatchSize } = known
+  const { microBatchSize, globalBatchSize, maxPositionEmbeddings = init?.architecture?.maxPositionEmbeddings } = known
   const { tp = init?.tp, pp = init?.pp } = parallel ?? {}
   const { numLayers, hiddenSize, ffnHiddenSize, numAttentionHeads, numQueryGroups, kvChannels, vocabSize, ...rest } =
     init?.architecture ?? {}
@@ -40,7 +47,17 @@ function shapeOf(known: Known<TrainInput>): TrainingShape | undefined {
   const worldSize = nodes * (devicesPerNode ?? Math.ceil((tp * pp) / nodes))
   return {
     model: {
-      ...{ ...rest, numLayers, hiddenSize, ffnHiddenSize, numAttentionHeads, numQueryGroups, kvChannels, vocabSize },
+      ...{
+        ...rest,
+        maxPositionEmbeddings,
+        numLayers,
+        hiddenSize,
+        ffnHiddenSize,
+        numAttentionHeads,
+        numQueryGroups,
+        kvChannels,
+        vocabSize,
+      },
     },
     layout: { tp, pp, worldSize, layersPerStage, layersPerVirtualStage },
     ...{ microBatchSize, globalBatchSize, seqLength, loraRank: lora?.r ?? undefined },

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { readFile, writeFile } from 'node:fs/promises'
+import { cp, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   ascendSpeed,
@@ -49,7 +49,7 @@ it('a plan with premises says memory, time and price of a training, and the pric
   expect(estimate).toMatchObject({ devices: 2, memory: { fits: true, usableBytes: devices.snt9b.usableBytes } })
   expect(estimate?.total).toBeUndefined()
   expect(String(before)).toMatch(
-    /train needs\n {2}memory {2}[█░]{24} \d+\.\d of 61\.0 GiB\n.*\n {2}time .*not known yet/,
+    /train needs\n {2}memory {3}[█░]{24} \d+\.\d of 61\.0 GiB\n.*\n {2}time {5}.*not known yet/,
   )
   await run(data, { store })
   const after = (await plan(hf, { store, premises })).steps.find(step => step.name === 'train')?.estimate
@@ -67,6 +67,31 @@ it('a plan says so when a training does not fit the devices', async () => {
     await plan(pipeline({ tp: 1, pp: 1 }).hf, { store: join(dir, 'none'), premises: { device: small } }),
   )
   expect(text).toMatch(/█{24} \d\.\d of 2\.0 GiB, it does not fit/)
+})
+
+it('names the nearest layout that fits, with its numbers, and stays within 80 columns', async () => {
+  await cp(join(dir, 'model'), join(dir, 'large'), { recursive: true })
+  const config = JSON.parse(await readFile(join(dir, 'large', 'config.json'), 'utf8'))
+  const sizes = { hidden_size: 8192, intermediate_size: 28672, num_attention_heads: 64, num_key_value_heads: 8 }
+  const shape = { ...config, ...sizes, head_dim: 128, num_hidden_layers: 80, max_position_embeddings: 4096 }
+  await writeFile(join(dir, 'large', 'config.json'), JSON.stringify(shape))
+  const model = hfModel(join(dir, 'large'))
+  const data = preprocess({ corpus: rows, tokenizer: base, handler: 'GeneralInstructionHandler', appendEod: true })
+  const training = (nodes: number) => {
+    const init = hfToMegatron({ model, parallel: { tp: 8, pp: 1 } })
+    return train({ data, init, nodes, devicesPerNode: 8, seqLength: 4096, globalBatchSize: 64, lr: 1e-5 })
+  }
+  const planned = (nodes: number) =>
+    plan(training(nodes), { store: join(dir, 'none'), premises: { device: devices.snt9b } })
+  const text = (await planned(8)).toString(80)
+  expect(text).toMatch(/, it does not fit\n/)
+  expect(text).toMatch(
+    /nearest {2}tp 8 · pp 4 · dp 2 on the same devices · microBatchSize 1 · \d+\.\d GiB\n {11}\d+\.\d s an iteration\n/,
+  )
+  for (const line of text.split('\n')) expect(line.length).toBeLessThanOrEqual(80)
+  const small = await planned(1)
+  expect(small.steps.flatMap(({ estimate }) => estimate?.nearest ?? [])).toMatchObject([{ devices: 32 }])
+  expect(String(small)).toMatch(/nearest {2}tp \d · pp \d+ · dp 1 on 32 devices/)
 })
 
 it("exports a pipeline as the toolchain's scripts, which bash can read and which agree with each other", async () => {
