@@ -3,6 +3,7 @@ import { hfTensors } from '../../src/checkpoint/open-hf-model.ts'
 import { FormatError, InputError } from '../../src/errors.ts'
 import { checkModelLayout } from '../../src/layout/parallel-layout.ts'
 import { architectureFromConfig } from '../../src/models/config.ts'
+import { recommended } from '../../src/models/recommended.ts'
 import { checkModel, findModel, models } from '../../src/models/supported-model.ts'
 
 // The number of parameters that Hugging Face shows for the published safetensors (without GLM's 32 of inv_freq).
@@ -40,18 +41,33 @@ test('there are the 21 models of the guide, each with as many parameters as were
 })
 
 test('the first 16 have layouts for 4096 and 8192 tokens that they can be cut for, on as many devices as there are', () => {
-  const recommended = models.filter(({ recommendedLayouts }) => recommendedLayouts.length > 0)
-  expect(recommended.map(({ id }) => id)).toEqual(models.slice(0, 16).map(({ id }) => id))
-  for (const { architecture, recommendedLayouts } of recommended) {
+  const withLayouts = models.filter(({ recommendedLayouts }) => recommendedLayouts.length > 0)
+  expect(withLayouts.map(({ id }) => id)).toEqual(models.slice(0, 16).map(({ id }) => id))
+  for (const { architecture, recommendedLayouts } of withLayouts) {
     expect(recommendedLayouts.map(({ seqLength }) => seqLength)).toEqual([4096, 8192])
     for (const { tp, pp, nodes, devicesPerNode } of recommendedLayouts) {
       checkModelLayout(architecture, { tp, pp })
       expect((nodes * devicesPerNode) % (tp * pp)).toBe(0)
     }
   }
-  expect(findModel('qwen-72b').recommendedLayouts[1]).toEqual({
-    ...{ seqLength: 8192, tp: 8, pp: 8, nodes: 8, devicesPerNode: 8 },
+})
+
+// The vendor's guide to training on ModelArts (6.3.905), table 2: tp, pp, nodes and devices of a node.
+const table2: readonly (readonly [models: string, at4096: string, at8192: string])[] = [
+  ['llama2-7b llama3-8b qwen-7b qwen1.5-7b yi-6b glm3-6b', '4 1 1 4', '4 1 1 4'],
+  ['llama2-13b qwen-14b qwen1.5-14b baichuan2-13b', '8 1 1 8', '8 1 1 8'],
+  ['qwen1.5-32b yi-34b', '8 2 2 8', '8 2 2 8'],
+  ['llama2-70b llama3-70b qwen-72b qwen1.5-72b', '8 4 4 8', '8 8 8 8'],
+]
+
+test('the first 16 are recommended as the guide prints them', () => {
+  const printed = table2.flatMap(([ids, ...sizes]) => ids.split(' ').map(id => [id, sizes] as const))
+  const ours = models.slice(0, 16).map(({ id }) => {
+    const rows = [4096, 8192].map(seqLength => recommended(id, seqLength))
+    expect(rows.map(({ source }) => source)).toEqual(['guide', 'guide'])
+    return [id, rows.map(({ tp, pp, nodes, devicesPerNode }) => `${tp} ${pp} ${nodes} ${devicesPerNode}`)]
   })
+  expect(Object.fromEntries(ours)).toEqual(Object.fromEntries(printed))
 })
 
 // As published, without keys that nothing here depends on.
