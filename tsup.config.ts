@@ -10,6 +10,7 @@ const doors = {
 const programs = {
   'programs/encode-worker': 'src/data/encode-worker.ts',
   'programs/job-wrapper': 'src/executors/local/job-wrapper.ts',
+  'programs/toolchain-double': 'src/toolchain-double/main.ts',
   'programs/trainer': 'src/trainer/main.ts',
   'programs/trainer-worker': 'src/trainer/worker.ts',
 }

@@ -1,2 +1,6 @@
 export type { TestRunner } from './executors/describe-executor.ts'
 export { describeExecutor } from './executors/describe-executor.ts'
+export type { ToolchainFault, ToolchainFaultKind } from './toolchain-double/faults.ts'
+export { toolchainFaults } from './toolchain-double/faults.ts'
+export type { ToolchainDouble, ToolchainRun } from './toolchain-double/make-toolchain-double.ts'
+export { makeToolchainDouble } from './toolchain-double/make-toolchain-double.ts'

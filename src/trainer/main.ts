@@ -13,7 +13,8 @@ async function runProgram(argv: readonly string[]): Promise<number> {
     return fail(error, 2)
   }
   const stop = new AbortController()
-  process.once('SIGTERM', () => stop.abort())
+  // A group and its leader may both pass the signal on: a second one changes nothing.
+  process.on('SIGTERM', () => stop.abort())
   try {
     await trainModel(options, { signal: stop.signal, print: line => process.stdout.write(`${line}\n`) })
     return 0
