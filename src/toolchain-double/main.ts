@@ -4,13 +4,10 @@ import { appendFileSync, realpathSync } from 'node:fs'
 import { join, relative, resolve } from 'node:path'
 import { detectGeneration, generationFacts } from '../ascendspeed/generations.ts'
 import { ArgparseError } from './argparse.ts'
-import { convertTool } from './conversion.ts'
 import { errorMessages } from './error-messages.ts'
-import { type ToolProgram, takeFaults } from './faults.ts'
-import { preprocessTool } from './preprocessing.ts'
-import { faultAt, programName, raise, type Tool } from './tool.ts'
+import type { ToolProgram } from './faults.ts'
+import { faultAt, raise, type Tool } from './tool.ts'
 import { torchrun } from './torchrun.ts'
-import { trainTool } from './training.ts'
 import { trainingPlace } from './training-place.ts'
 
 const [tree = '', program = '', ...words] = process.argv.slice(2)
@@ -63,14 +60,15 @@ function whereIs(script: string): string {
   }
 }
 
-async function script(called: ToolProgram, path: string, argv: readonly string[]): Promise<number> {
+async function script(called: ToolProgram, path: string, given: readonly string[]): Promise<number> {
   const place = trainingPlace(base)
   const { node, nodes } = called === 'train' ? place : { node: 0, nodes: 1 }
-  const run = { program: called, argv: [path, ...argv], node, pid: process.pid }
+  const run = { program: called, argv: [path, ...given], node, pid: process.pid }
   appendFileSync(join(tree, '.double', 'runs.jsonl'), `${JSON.stringify(run)}\n`)
+  const { takeFaults } = await import('./faults.ts')
   const faults = await takeFaults(tree, { program: called, node, nodes })
   const tool: Tool = { ...base, script: path, faults }
-  if (faultAt(tool, 'argparse-error')) argv = [...argv, '--injected-by-a-fault', '1']
+  const argv = faultAt(tool, 'argparse-error') ? [...given, '--injected-by-a-fault', '1'] : given
   try {
     if (faultAt(tool, 'hang-at-start')) await tool.hang()
     for (const kind of ['import-error', 'auth'] as const)
@@ -78,15 +76,15 @@ async function script(called: ToolProgram, path: string, argv: readonly string[]
     if (faultAt(tool, 'early-exit') && called !== 'train') return 0
     switch (called) {
       case 'preprocess':
-        return await preprocessTool(tool, argv)
+        return await (await import('./preprocessing.ts')).preprocessTool(tool, argv)
       case 'convert':
-        return await convertTool(tool, argv)
+        return await (await import('./conversion.ts')).convertTool(tool, argv)
       case 'train':
-        return await trainTool(tool, argv)
+        return await (await import('./training.ts')).trainTool(tool, argv)
     }
   } catch (error) {
     if (!(error instanceof ArgparseError)) return raise(tool, String(error instanceof Error ? error.stack : error))
-    tool.printError(error.message.replaceAll('%(prog)s', programName(tool)))
+    tool.printError(error.message)
     return 2
   }
 }

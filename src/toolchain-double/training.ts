@@ -90,7 +90,12 @@ async function lead(run: Training): Promise<number> {
       if (status !== undefined) return status
     }
     if ((await ended) === 0) return 0
-    return raise(tool, `RuntimeError: ${(await errors).trim().split('\n')[0]}`)
+    // Its own kinds of error are not Python's; that for NaN has the real one's words.
+    const message = (await errors)
+      .trim()
+      .split('\n')[0]!
+      .replace(/^\w+Error: /, '')
+    return raise(tool, `${message.includes('found NaN') ? 'ValueError' : 'RuntimeError'}: ${message}`)
   } finally {
     trainer.process.kill('SIGKILL')
   }
