@@ -114,8 +114,8 @@ async function passOn(run: Training, trainer: EmbeddedTrainer, line: string): Pr
     printLast(run, iterationLine(tool.generation, faultyIteration(tool, iteration)))
   } else if (/^-+$|^ validation loss/.test(line)) printLast(run, line)
   else if (line.startsWith('  successfully saved checkpoint')) {
-    if (faultAt(tool, 'hang-in-save')) trainer.process.kill('SIGKILL')
     const saved = Number(/iteration\s+(\d+)/.exec(line)![1])
+    if (faultAt(tool, 'hang-in-save', saved)) trainer.process.kill('SIGKILL')
     return saveIteration(tool, { iteration: saved, from: trainer.save, save: one('save')! })
   } else if (line.startsWith('  successfully loaded'))
     tool.print(line.replace(/from \S+ \[/, `from ${one('lora-load') ?? one('load')} [`))

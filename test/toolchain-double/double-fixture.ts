@@ -59,7 +59,7 @@ export async function runCommand(
     env?: Record<string, string>
     rank?: number
     port?: number
-    onLine?: (line: string, pid: number) => void
+    onLine?: (line: string, pid: number) => unknown
   } = {},
 ): Promise<Ended> {
   const place = { rank, count: command.nodes, masterAddr: '127.0.0.1', masterPort: port }
