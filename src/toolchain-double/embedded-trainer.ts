@@ -11,7 +11,7 @@ import { scratchFolder, type Tool } from './tool.ts'
 
 /** The trainer at work. */
 export interface EmbeddedTrainer {
-  readonly process: ChildProcessByStdio<null, Readable, Readable>
+  readonly child: ChildProcessByStdio<null, Readable, Readable>
   /** Folder that it saves in, which is this run's own. */
   readonly save: string
 }
@@ -35,6 +35,6 @@ export async function startTrainer(
     .filter(([name]) => name in readFlags && !ignored.has(name))
     .flatMap(([name, values]) => [`--${name}`, ...values])
   const argv = [programPath('trainer'), ...words, ...(flags.has('save') ? ['--save', save] : []), '--threads', '1']
-  const process = spawn(globalThis.process.execPath, argv, { stdio: ['ignore', 'pipe', 'pipe'] })
-  return { process, save }
+  const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'pipe'] })
+  return { child, save }
 }

@@ -22,7 +22,7 @@ export interface ToolchainDouble {
   readonly toolchain: Toolchain
   /** Folder with `python`, `python3` and `torchrun`. */
   readonly bin: string
-  /** `bin` before the given PATH, for executors: `local({ env: double.env(process.env.PATH) })`. */
+  /** `bin` before the given PATH, for executors: `local({ env: double.env(path) })`. */
   env(path?: string): { readonly PATH: string }
   /**
    * Has things go wrong in runs to come, all `faults` in one; those that were injected before come first. A fault

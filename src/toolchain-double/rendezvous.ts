@@ -1,5 +1,4 @@
 import { connect, createServer, type Server, type Socket } from 'node:net'
-import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /** What the first node tells the others. */
@@ -38,8 +37,10 @@ export async function openMeeting(place: MeetingPlace, nodes: number): Promise<M
   const complete = new Promise<void>(resolve => {
     server.on('connection', socket => {
       socket.on('error', () => {})
-      createInterface({ input: socket }).once('line', line => {
-        const node = Number(line)
+      // The first and only thing that it says is its number, of a few bytes.
+      socket.once('data', said => {
+        const node = Number(said)
+        socket.resume()
         sockets.set(node, socket)
         socket.on('close', () => {
           if (!closed) isLost(new Error(`node ${node} is gone`))
@@ -86,7 +87,17 @@ export async function joinMeeting(place: MeetingPlace, node: number): Promise<As
 }
 
 async function* messages(socket: Socket): AsyncIterable<NodeMessage> {
-  for await (const line of createInterface({ input: socket })) yield JSON.parse(line) as NodeMessage
+  let rest = ''
+  try {
+    for await (const chunk of socket.setEncoding('utf8')) {
+      const lines = (rest + chunk).split('\n')
+      rest = lines.pop() ?? ''
+      for (const line of lines) yield JSON.parse(line) as NodeMessage
+    }
+  } catch (error) {
+    // A connection that was reset has come to its end too.
+    if (!(error as NodeJS.ErrnoException).syscall) throw error
+  }
 }
 
 async function listening(server: Server, { port }: MeetingPlace): Promise<void> {

@@ -42,6 +42,12 @@ export async function torchrun(tool: Tool, words: readonly string[]): Promise<nu
     child.on('exit', (code, by) => resolve([code, by]))
     child.on('error', () => resolve([127, null]))
   })
+  if (stoppedBy) {
+    const got = `Process ${tool.pid} got signal: ${constants.signals[stoppedBy]}`
+    tool.printError('Traceback (most recent call last):')
+    tool.printError(`torch.distributed.elastic.multiprocessing.api.SignalException: ${got}`)
+    return 1
+  }
   if (status === 0) return 0
   const number = signal === null ? (status ?? 1) : -constants.signals[signal]
   const pid = child.pid ?? 0
@@ -49,12 +55,6 @@ export async function torchrun(tool: Tool, words: readonly string[]): Promise<nu
     tool.printError(
       `[${pythonTime(' ', 'ms').slice(0, 23).replace('.', ',')}] torch.distributed.elastic.${name}: ${text}`,
     )
-  if (stoppedBy) {
-    const got = `Process ${tool.pid} got signal: ${constants.signals[stoppedBy]}`
-    tool.printError('Traceback (most recent call last):')
-    tool.printError(`torch.distributed.elastic.multiprocessing.api.SignalException: ${got}`)
-    return 1
-  }
   logger('multiprocessing.api', `[ERROR] failed (exitcode: ${number}) local_rank: 0 (pid: ${pid}) of binary: ${python}`)
   for (const line of failureTable({ script, rank, number, pid, signal })) tool.printError(line)
   return 1

@@ -80,12 +80,12 @@ async function lead(run: Training): Promise<number> {
   tool.print('done with setup ...')
   const trainer = await startTrainer(tool, { flags, loaded })
   // Without the flag Python's own way with signals ends the process, in the middle of whatever it does.
-  if (flags.has('exit-signal-handler')) tool.onTerminate(() => trainer.process.kill('SIGTERM'))
-  meeting.lost.catch(() => trainer.process.kill('SIGKILL'))
-  const errors = text(trainer.process.stderr)
-  const ended = new Promise<number | null>(resolve => trainer.process.on('close', resolve))
+  if (flags.has('exit-signal-handler')) tool.onTerminate(() => trainer.child.kill('SIGTERM'))
+  meeting.lost.catch(() => trainer.child.kill('SIGKILL'))
+  const errors = text(trainer.child.stderr)
+  const ended = new Promise<number | null>(resolve => trainer.child.on('close', resolve))
   try {
-    for await (const line of createInterface({ input: trainer.process.stdout })) {
+    for await (const line of createInterface({ input: trainer.child.stdout })) {
       const status = await passOn(run, trainer, line)
       if (status !== undefined) return status
     }
@@ -97,7 +97,7 @@ async function lead(run: Training): Promise<number> {
       .replace(/^\w+Error: /, '')
     return raise(tool, `${message.includes('found NaN') ? 'ValueError' : 'RuntimeError'}: ${message}`)
   } finally {
-    trainer.process.kill('SIGKILL')
+    trainer.child.kill('SIGKILL')
   }
 }
 
@@ -115,7 +115,7 @@ async function passOn(run: Training, trainer: EmbeddedTrainer, line: string): Pr
   } else if (/^-+$|^ validation loss/.test(line)) printLast(run, line)
   else if (line.startsWith('  successfully saved checkpoint')) {
     const saved = Number(/iteration\s+(\d+)/.exec(line)![1])
-    if (faultAt(tool, 'hang-in-save', saved)) trainer.process.kill('SIGKILL')
+    if (faultAt(tool, 'hang-in-save', saved)) trainer.child.kill('SIGKILL')
     return saveIteration(tool, { iteration: saved, from: trainer.save, save: one('save')! })
   } else if (line.startsWith('  successfully loaded'))
     tool.print(line.replace(/from \S+ \[/, `from ${one('lora-load') ?? one('load')} [`))
@@ -136,7 +136,7 @@ async function midTraining(
   if (deadly) return raise(tool, errorMessages[deadly](place))
   if (faultAt(tool, 'early-exit', at)) return 0
   if (!(['lost-node', 'host-oom', 'hang-in-training'] as const).some(kind => faultAt(tool, kind, at))) return undefined
-  trainer?.process.kill('SIGKILL')
+  trainer?.child.kill('SIGKILL')
   if (faultAt(tool, 'hang-in-training', at)) await tool.hang()
   if (faultAt(tool, 'lost-node', at) && tool.env.TORCHELASTIC_RUN_ID !== undefined)
     process.kill(process.ppid, 'SIGKILL')

@@ -8,6 +8,8 @@ import type { Generation } from '../../src/ascendspeed/generations.ts'
 import { preprocessCommand } from '../../src/ascendspeed/preprocess-arguments.ts'
 import type { ToolchainCommand } from '../../src/ascendspeed/toolchain.ts'
 import { type ToolchainTraining, trainCommand } from '../../src/ascendspeed/training-arguments.ts'
+import { openHfModel } from '../../src/checkpoint/open-hf-model.ts'
+import { writeMegatronCheckpoint } from '../../src/checkpoint/write-megatron.ts'
 import { resolveWords } from '../../src/flow/launch.ts'
 import type { Architecture } from '../../src/models/architecture.ts'
 import { llama, tinyWeights, writeHfFolder } from '../checkpoint/fixtures/tiny-model.ts'
@@ -18,6 +20,8 @@ const golden = resolve('test/data/golden/tiny')
 export const corpus = join(golden, 'data.jsonl')
 
 export const architecture: Architecture = { ...llama, vocabSize: 300, maxPositionEmbeddings: 256 }
+
+export const parallel = { tp: 2, pp: 2 } as const
 
 export interface Work {
   readonly dir: string
@@ -37,6 +41,18 @@ export async function makeWork(
   await writeHfFolder(model, architecture, tinyWeights(architecture))
   await cp(join(golden, 'tok'), model, { recursive: true })
   return { dir, double, model, forget: () => rm(dir, { recursive: true, force: true }) }
+}
+
+/** The same, with data and weights to train on, made without the double. */
+export async function prepareTraining(generation: Generation): Promise<Awaited<ReturnType<typeof makeWork>>> {
+  const work = await makeWork(generation)
+  for (const end of ['bin', 'idx'])
+    await cp(join(golden, `pre_text_document.${end}`), join(work.dir, `pre_text_document.${end}`))
+  const source = await openHfModel(work.model)
+  const init = { source, architecture, parallel, layout: 'legacy', iteration: 1, dtype: 'BF16' } as const
+  await writeMegatronCheckpoint(join(work.dir, 'init'), init)
+  await source.close()
+  return work
 }
 
 export interface Ended {
@@ -91,8 +107,6 @@ export function preprocess({ dir, double, model }: Work, handler?: string): Tool
   const options = { input: corpus, tokenizer: model, outputPrefix, handler, seqLength: 250, appendEod: true }
   return preprocessCommand(double.toolchain, { ...options, workers: 1 })
 }
-
-export const parallel = { tp: 2, pp: 2 } as const
 
 export function hfToMegatron({ dir, double, model }: Work, layout: 'legacy' | 'mcore' = 'legacy'): ToolchainCommand {
   return hfToMegatronCommand(double.toolchain, { architecture, model, parallel, layout, save: join(dir, 'init') })

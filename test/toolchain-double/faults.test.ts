@@ -1,24 +1,16 @@
 import { readdirSync, readFileSync } from 'node:fs'
-import { cp, readdir, readFile, stat } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { openHfModel } from 'ascendflow/formats'
 import type { ToolchainFault } from 'ascendflow/testing'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { parseIterationLine } from '../../src/ascendspeed/iteration-line.ts'
-import { writeMegatronCheckpoint } from '../../src/checkpoint/write-megatron.ts'
-import { architecture, corpus, type Ended, makeWork, parallel, runCommand, train } from './double-fixture.ts'
+import { type Ended, prepareTraining, runCommand, train } from './double-fixture.ts'
 
-let work: Awaited<ReturnType<typeof makeWork>>
+let work: Awaited<ReturnType<typeof prepareTraining>>
 let runs = 0
 
 beforeAll(async () => {
-  work = await makeWork('modellink-1.1')
-  for (const end of ['bin', 'idx'])
-    await cp(join(corpus, '..', `pre_text_document.${end}`), join(work.dir, `pre_text_document.${end}`))
-  const source = await openHfModel(work.model)
-  const init = join(work.dir, 'init')
-  await writeMegatronCheckpoint(init, { source, architecture, parallel, layout: 'legacy', iteration: 1, dtype: 'BF16' })
-  await source.close()
+  work = await prepareTraining('modellink-1.1')
 })
 afterAll(() => work.forget())
 
