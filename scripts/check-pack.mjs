@@ -11,7 +11,9 @@ const files = pack.files.map(file => file.path)
 const needed = [
   ...['package.json', 'README.md', 'README.zh-CN.md', 'LICENSE', 'CHANGELOG.md'],
   ...['index', 'formats', 'report', 'testing'].flatMap(door => [`dist/${door}.js`, `dist/${door}.d.ts`]),
-  ...['encode-worker', 'job-wrapper', 'toolchain-double', 'trainer', 'trainer-worker'].map(program => `dist/programs/${program}.js`),
+  ...['encode-worker', 'job-wrapper', 'toolchain-double', 'trainer', 'trainer-worker'].map(
+    program => `dist/programs/${program}.js`,
+  ),
 ]
 const missing = needed.filter(file => !files.includes(file))
 const strange = files.filter(file => !needed.includes(file) && !/^dist\/(programs\/)?[\w-]+\.(js|d\.ts)$/.test(file))

@@ -3,6 +3,7 @@ import { cp, mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/p
 import { join } from 'node:path'
 import { generationFacts } from '../ascendspeed/generations.ts'
 import { acceptedFlags, type ParserName } from '../ascendspeed/parsers.ts'
+import { toolFlags } from '../ascendspeed/tool-flags.ts'
 import { iterationFolder, trackerPath } from '../checkpoint/megatron-folder.ts'
 import { openHfModel } from '../checkpoint/open-hf-model.ts'
 import { openMegatronCheckpoint } from '../checkpoint/open-megatron.ts'
@@ -80,13 +81,7 @@ function findPlugins(
   const loader = from ?? after('--loader') ?? 'megatron'
   const saver = from === undefined ? `saver_${after('--saver') ?? 'megatron'}` : 'saver'
   const found = { loader: `loader_${loader}` as ParserName, saver: saver as ParserName }
-  const known = (name: ParserName) => {
-    try {
-      return acceptedFlags(generation, [name]).size > 0
-    } catch {
-      return false
-    }
-  }
+  const known = (name: ParserName) => name in toolFlags && acceptedFlags(generation, [name]).size > 0
   if (!known(found.loader)) return `Unable to load loader plugin ${loader}. Exiting.`
   return known(found.saver) ? found : `Unable to load saver plugin ${saver.replace('saver_', '')}. Exiting.`
 }

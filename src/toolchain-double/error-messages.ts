@@ -14,7 +14,8 @@ export interface ErrorPlace {
  * Source: reports of users of torch_npu 2.1 on CANN 8.0, github.com/hiyouga/LlamaFactory/issues/{3839,5071},
  * github.com/Ascend/pytorch/issues/{43,66}, github.com/vllm-project/vllm-ascend/issues/{19,486,1443,7676},
  * github.com/LinZhekai/X-Oscar/issues/4; the error codes also in the CANN 8.0 troubleshooting guide. ModelLink 1.1,
- * pretrain_gpt.py:154 (NaN); torch 2.1, inline_container.cc (saving).
+ * pretrain_gpt.py:154 (NaN); torch 2.1, inline_container.cc (saving), as in LlamaFactory/issues/1223; transformers,
+ * utils/hub.py (auth).
  */
 export const errorMessages = {
   'import-error': (place: ErrorPlace) =>

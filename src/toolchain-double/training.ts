@@ -85,7 +85,11 @@ async function lead(run: Training): Promise<number> {
   const errors = text(trainer.child.stderr)
   const ended = new Promise<number | null>(resolve => trainer.child.on('close', resolve))
   try {
+    let isTraining = false
     for await (const line of createInterface({ input: trainer.child.stdout })) {
+      isTraining ||= line === 'training ...'
+      // Megatron measures nothing before it trains.
+      if (!isTraining && validationLine.test(line)) continue
       const status = await passOn(run, trainer, line)
       if (status !== undefined) return status
     }
@@ -101,6 +105,8 @@ async function lead(run: Training): Promise<number> {
   }
 }
 
+const validationLine = /^-+$|^ validation loss/
+
 /** What Megatron would say where the trainer says `line`. Gives an exit status when the run ends there. */
 async function passOn(run: Training, trainer: EmbeddedTrainer, line: string): Promise<number | undefined> {
   const { tool, flags, place, meeting } = run
@@ -112,7 +118,7 @@ async function passOn(run: Training, trainer: EmbeddedTrainer, line: string): Pr
     const status = await midTraining(tool, place, { at, trainer })
     if (status !== undefined) return status
     printLast(run, iterationLine(tool.generation, faultyIteration(tool, iteration)))
-  } else if (/^-+$|^ validation loss/.test(line)) printLast(run, line)
+  } else if (validationLine.test(line)) printLast(run, line)
   else if (line.startsWith('  successfully saved checkpoint')) {
     const saved = Number(/iteration\s+(\d+)/.exec(line)![1])
     if (faultAt(tool, 'hang-in-save', saved)) trainer.child.kill('SIGKILL')

@@ -4,7 +4,7 @@ import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import type { ToolchainFault } from 'ascendflow/testing'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { parseIterationLine } from '../../src/ascendspeed/iteration-line.ts'
+import { parseIterationLine, parseValidationLine } from '../../src/ascendspeed/iteration-line.ts'
 import { prepareTraining, runCommand, train } from './double-fixture.ts'
 
 let work: Awaited<ReturnType<typeof prepareTraining>>
@@ -27,8 +27,9 @@ async function freePort(): Promise<number> {
 /** A training on two nodes of two devices, with a fault. */
 async function onTwoNodes(fault?: ToolchainFault, options: { node?: number } = {}) {
   runs += 1
+  const validation = { path: join(work.dir, 'pre_text_document'), evalInterval: 2, evalIters: 1 }
   const save = join(work.dir, `two-${runs}`)
-  const command = train(work, { save, nodes: 2, devicesPerNode: 2 })
+  const command = train(work, { save, nodes: 2, devicesPerNode: 2, validation })
   if (fault) await work.double.inject(fault, options)
   const port = await freePort()
   const ends = await Promise.all([0, 1].map(rank => runCommand(work, command, { rank, port })))
@@ -47,7 +48,13 @@ describe('a training of the double on two nodes', () => {
     expect(ends.map(({ status }) => status)).toEqual([0, 0])
     expect(iterations).toEqual([[], [1, 2, 3, 4]])
     expect(ends[0]!.out[0]).toMatch(/^using world size: 4, data-parallel size: 1,/)
-    expect(ends[1]!.out).toHaveLength(4)
+    const validations = ends[1]!.out.flatMap(line => parseValidationLine(line) ?? [])
+    expect(validations.map(({ iteration, set }) => [iteration, set])).toEqual([
+      [2, undefined],
+      [4, undefined],
+      [4, 'validation'],
+    ])
+    expect(ends[1]!.out).toHaveLength(4 + 3 * validations.length)
     expect(existsSync(join(save, 'iter_0000004'))).toBe(true)
     expect((await work.double.runs()).map(({ node }) => node).sort()).toEqual([0, 1])
   })

@@ -5,7 +5,6 @@ import { describe, expect, it, onTestFinished } from 'vitest'
 import { type Generation, generations } from '../../src/ascendspeed/generations.ts'
 import { parseIterationLine } from '../../src/ascendspeed/iteration-line.ts'
 import { writeMegatronCheckpoint } from '../../src/checkpoint/write-megatron.ts'
-import { programPath } from '../../src/program-path.ts'
 import { readAll, sorted } from '../checkpoint/fixtures/tiny-model.ts'
 import {
   architecture,
@@ -106,7 +105,7 @@ const dialects: Readonly<Record<Generation, readonly RegExp[]>> = {
 }
 
 describe('a training of the double', () => {
-  it('tunes on instructions with what posttrain_gpt.py is for, and adapters alone', async () => {
+  it('tunes adapters on instructions with posttrain_gpt.py, and goes on from them', async () => {
     const work = await makeWork('mindspeed-llm')
     onTestFinished(() => work.forget())
     await runCommand(work, preprocess(work, 'GeneralInstructionHandler'))
@@ -117,13 +116,14 @@ describe('a training of the double', () => {
     const data = { path: join(work.dir, 'sft'), instruction: true }
     const command = train(work, { layout: 'mcore', data, lora, seqLength: 256 })
     expect(command.argv).toContainEqual({ read: join(work.double.toolchain.dir, 'posttrain_gpt.py') })
-    expect(await runCommand(work, command)).toMatchObject({ status: 0, err: [] })
+    await work.double.inject({ kind: 'device-oom', at: 3 })
+    expect(await runCommand(work, command)).toMatchObject({ status: 1 })
+    const resumed = train(work, { layout: 'mcore', data, lora, seqLength: 256, resume: true })
+    expect(resumed.argv).toContain('--lora-load')
+    const { status, out } = await runCommand(work, resumed)
+    expect([status, out.flatMap(line => parseIterationLine(line)?.iteration ?? [])]).toEqual([0, [3, 4]])
     const trained = await openMegatronCheckpoint(join(work.dir, 'trained'))
     onTestFinished(() => trained.close())
     expect(trained.lora).toMatchObject({ r: 2, alpha: 4 })
-  })
-
-  it('is found by its programs alone', async () => {
-    expect(programPath('toolchain-double')).toMatch(/dist\/programs\/toolchain-double\.js$/)
   })
 })
