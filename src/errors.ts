@@ -9,6 +9,7 @@ export type ErrorCode =
   | 'locked'
   | 'step-failed'
   | 'job-failed'
+  | 'service-failed'
   | 'cancelled'
   | 'detached'
 
@@ -183,6 +184,38 @@ export class JobError extends FlowError {
     this.retryable = details.retryable
     this.logTail = details.logTail
     if (details.exitCode !== undefined) this.exitCode = details.exitCode
+  }
+}
+
+export interface ServiceErrorDetails extends ErrorDetails {
+  /** The service that was asked: `modelarts`, `obs`. */
+  readonly service: string
+  /** HTTP status; absent when there was no answer. */
+  readonly status?: number | undefined
+  /** The service's own code, for example `ModelArts.2785`. */
+  readonly serviceCode?: string | undefined
+  /** What its support asks for. */
+  readonly requestId?: string | undefined
+  /** True when the same request may well succeed the next time. */
+  readonly retryable: boolean
+}
+
+/** A service refused a request, or did not answer: do what the hint says, or try again if `retryable`. */
+export class ServiceError extends FlowError {
+  declare readonly code: 'service-failed'
+  readonly service: string
+  readonly status?: number
+  readonly serviceCode?: string
+  readonly requestId?: string
+  readonly retryable: boolean
+
+  constructor(message: string, details: ServiceErrorDetails) {
+    super('service-failed', message, details)
+    this.service = details.service
+    this.retryable = details.retryable
+    if (details.status !== undefined) this.status = details.status
+    if (details.serviceCode !== undefined) this.serviceCode = details.serviceCode
+    if (details.requestId !== undefined) this.requestId = details.requestId
   }
 }
 

@@ -20,6 +20,7 @@ const floors: Readonly<Record<string, number>> = {
   data: 2,
   trainer: 2,
   ascendspeed: 2,
+  cloud: 2,
   report: 2,
   steps: 3,
   'toolchain-double': 3,
