@@ -3,6 +3,7 @@ import { defineConfig } from 'tsup'
 const doors = {
   index: 'src/index.ts',
   formats: 'src/formats.ts',
+  modelarts: 'src/modelarts.ts',
   report: 'src/report.ts',
   testing: 'src/testing.ts',
 }

@@ -7,6 +7,7 @@ export default defineConfig({
   resolve: {
     alias: {
       'ascendflow/formats': src('formats'),
+      'ascendflow/modelarts': src('modelarts'),
       'ascendflow/report': src('report'),
       'ascendflow/testing': src('testing'),
       ascendflow: src('index'),

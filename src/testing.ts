@@ -1,3 +1,7 @@
+export type { CloudDouble, CloudDoubleOptions, CloudFault } from './cloud-double/cloud-double.ts'
+export { startCloudDouble } from './cloud-double/cloud-double.ts'
+export type { DoubleKeys } from './cloud-double/double-request.ts'
+export type { DoublePool } from './cloud-double/job-rules.ts'
 export type { TestRunner } from './executors/describe-executor.ts'
 export { describeExecutor } from './executors/describe-executor.ts'
 export type { ToolchainFault, ToolchainFaultKind } from './toolchain-double/faults.ts'

@@ -22,10 +22,12 @@ const floors: Readonly<Record<string, number>> = {
   ascendspeed: 2,
   cloud: 2,
   report: 2,
+  'cloud-double': 3,
   steps: 3,
   'toolchain-double': 3,
   'index.ts': 4,
   'formats.ts': 4,
+  'modelarts.ts': 4,
   'report.ts': 4,
   'testing.ts': 4,
 }
@@ -35,6 +37,7 @@ const doors: Readonly<Record<string, string>> = {
   'program-path.ts → errors.ts': 'it throws',
   'flow → layout': 'a plan is told which devices to reckon with',
   'engine → executors': 'local() is where jobs run when nobody says otherwise',
+  'executors → cloud': 'ModelArts is where jobs run',
   'trainer → checkpoint': 'it reads and writes Megatron shards',
   'trainer → ascendspeed': "it prints the toolchain's lines",
 }

@@ -14,8 +14,9 @@ describe('the package', () => {
   })
 
   it('opens four doors, types first', () => {
-    expect(Object.keys(exports)).toEqual(['.', './formats', './report', './testing', './package.json'])
-    for (const door of ['.', './formats', './report', './testing']) expect(Object.keys(exports[door])[0]).toBe('types')
+    expect(Object.keys(exports)).toEqual(['.', './formats', './modelarts', './report', './testing', './package.json'])
+    for (const door of ['.', './formats', './modelarts', './report', './testing'])
+      expect(Object.keys(exports[door])[0]).toBe('types')
   })
 
   it('runs on Node 20.19 and later, and is licensed under Apache-2.0', () => {

@@ -2,12 +2,17 @@
 export interface ErrorAnswer {
   readonly serviceCode?: string | undefined
   readonly message: string
-  /** What the service itself advises. */
+  /** What the service itself advises, or what its gateway's code is known to mean. */
   readonly solution?: string | undefined
   readonly requestId?: string | undefined
 }
 
 const longest = 500
+
+const checkKeys = "Check the access key, its secret and this machine's clock, which may be 15 minutes off at most."
+
+/** Of the gateway before all services. */
+const gatewayAdvice: Readonly<Record<string, string>> = { 'APIGW.0301': checkKeys, 'APIG.0301': checkKeys }
 
 /**
  * Reads the body of a refusal: ModelArts' and the gateway's `{error_code, error_msg, error_solution}`, SFS Turbo's
@@ -21,11 +26,12 @@ export function readErrorAnswer(text: string, headers: Headers): ErrorAnswer {
       .map(name => inner?.[name] ?? body?.[name])
       .find(value => typeof value === 'string' || typeof value === 'number')
   const say = (value: string | number | undefined) => (value === undefined ? undefined : String(value))
+  const code = say(first('error_code', 'errCode', 'code'))
   const message = say(first('error_msg', 'errMsg', 'error_message', 'message', 'error_description'))
   return {
-    serviceCode: say(first('error_code', 'errCode', 'code')),
+    serviceCode: code,
     message: shorten(message ?? plainText(text)),
-    solution: say(first('error_solution', 'solution')),
+    solution: say(first('error_solution', 'solution')) ?? gatewayAdvice[code ?? ''],
     requestId:
       headers.get('x-request-id') ??
       headers.get('x-obs-request-id') ??

@@ -39,7 +39,8 @@ export function quoteWord(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
 }
 
-const secretName = /TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)(KEY|AK|SK)$/i
+/** Names of variables whose values are not to be shown. */
+export const secretName = /TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)(KEY|AK|SK)$/i
 
 /**
  * A command line that a person can paste into a POSIX shell; per-node words become `$NODE_RANK` and the like, and

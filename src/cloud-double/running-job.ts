@@ -1,0 +1,79 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { closeSync, mkdirSync, openSync } from 'node:fs'
+import { join } from 'node:path'
+import type { AcceptedJob } from './job-rules.ts'
+
+/** A job whose workers are processes of this machine. */
+export interface RunningJob {
+  readonly tasks: readonly string[]
+  /** True once no worker is left. */
+  readonly hasEnded: boolean
+  readonly isStopping: boolean
+  /** Of each worker that has ended. */
+  readonly exitCodes: ReadonlyMap<string, number>
+  /** File with the worker's output. */
+  logFile(task: string): string
+  /** Ends all workers. */
+  stop(): void
+}
+
+const killAfterMs = 100
+
+/**
+ * Starts the command of a job on as many workers as it has nodes, each a process group with the variables of a training
+ * container. When one fails the others are ended, as the service does.
+ */
+export function startJob(job: AcceptedJob, { id, folder }: { id: string; folder: string }): RunningJob {
+  mkdirSync(folder, { recursive: true })
+  const exitCodes = new Map<string, number>()
+  const tasks = Array.from({ length: job.nodes }, (_, rank) => `worker-${rank}`)
+  const logFile = (task: string) => join(folder, `${task}.log`)
+  let isStopping = false
+  const workers = tasks.map((task, rank) => {
+    const log = openSync(logFile(task), 'w')
+    const worker = spawn('bash', ['-c', job.command], {
+      ...{ detached: true, cwd: folder, stdio: ['ignore', log, log] },
+      env: {
+        ...{ PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', HOME: folder, LANG: 'C.UTF-8' },
+        ...job.environments,
+        ...{ MA_NUM_HOSTS: `${job.nodes}`, VC_WORKER_NUM: `${job.nodes}`, VC_TASK_INDEX: `${rank}` },
+        ...{ VC_WORKER_HOSTS: tasks.map(() => 'localhost').join(','), MA_NUM_GPUS: `${job.devicesPerNode}` },
+        ...{ MA_TASK_NAME: 'worker', MA_VJ_NAME: `modelarts-job-${id}`, MA_CURRENT_IP: '127.0.0.1' },
+      },
+    })
+    closeSync(log)
+    worker.on('exit', (code, signal) => {
+      endGroup(worker, 'SIGKILL')
+      exitCodes.set(task, code ?? (signal === 'SIGTERM' ? 143 : 137))
+      if (code !== 0 && !isStopping) for (const other of workers) endGroup(other, 'SIGKILL')
+    })
+    return worker
+  })
+  return {
+    tasks,
+    exitCodes,
+    logFile,
+    get hasEnded() {
+      return exitCodes.size === tasks.length
+    },
+    get isStopping() {
+      return isStopping
+    },
+    stop() {
+      if (isStopping || exitCodes.size === tasks.length) return
+      isStopping = true
+      for (const worker of workers) endGroup(worker, 'SIGTERM')
+      setTimeout(() => {
+        for (const worker of workers) endGroup(worker, 'SIGKILL')
+      }, killAfterMs).unref()
+    },
+  }
+}
+
+function endGroup({ pid }: ChildProcess, signal: NodeJS.Signals): void {
+  try {
+    if (pid !== undefined) process.kill(-pid, signal)
+  } catch {
+    // Gone already.
+  }
+}

@@ -1,0 +1,78 @@
+import { StringDecoder } from 'node:string_decoder'
+import type { TrainingJobs } from '../../cloud/modelarts/training-jobs.ts'
+import { ServiceError } from '../../errors.ts'
+
+/** Follows the log of one worker from its first byte on. */
+export interface JobLog {
+  /** Lines completed since the last call. */
+  lines(signal?: AbortSignal): Promise<readonly string[]>
+  /** A last line without an end; told once. */
+  rest(): string
+}
+
+/**
+ * Reads a worker's log through its preview, which shows the newest part only; when more was written since than it shows,
+ * the rest comes by the link to the exported log.
+ */
+export function followLog(jobs: TrainingJobs, { id, task }: { readonly id: string; readonly task: string }): JobLog {
+  const decoder = new StringDecoder('utf8')
+  let seen = 0
+  let partial = ''
+
+  async function newPart(signal?: AbortSignal): Promise<LogPart | undefined> {
+    const preview = await jobs.logPreview(id, task, signal)
+    if (!preview || preview.fullSize <= seen) return undefined
+    const { content, fullSize } = preview
+    const grown = fullSize - seen
+    if (grown <= content.length) return { bytes: content.subarray(content.length - grown), end: fullSize }
+    const url = await jobs.logUrl(id, task, signal)
+    if (url) {
+      const bytes = await readFrom(url, seen, signal)
+      return bytes && { bytes, end: seen + bytes.length }
+    }
+    // Not exported: what lies between is lost to us, and is said to be.
+    const notice = `\n[${grown - content.length} bytes of the log are not shown: name logFolder]\n`
+    return { bytes: Buffer.concat([Buffer.from(notice), content]), end: fullSize }
+  }
+
+  return {
+    async lines(signal) {
+      const part = await newPart(signal)
+      if (!part) return []
+      seen = part.end
+      const lines = (partial + decoder.write(part.bytes)).split('\n')
+      partial = lines.pop() ?? ''
+      return lines
+    },
+    rest() {
+      const last = partial + decoder.end()
+      partial = ''
+      return last
+    },
+  }
+}
+
+/** Bytes of a log, and where in it they end. */
+interface LogPart {
+  readonly bytes: Buffer
+  readonly end: number
+}
+
+async function readFrom(url: string, offset: number, signal?: AbortSignal): Promise<Buffer | undefined> {
+  const timeout = AbortSignal.timeout(300_000)
+  const answer = await fetch(url, {
+    headers: { range: `bytes=${offset}-` },
+    signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+  }).catch((cause: unknown) => {
+    signal?.throwIfAborted()
+    throw new ServiceError('obs: the exported log could not be read.', { service: 'obs', retryable: true, cause })
+  })
+  if (answer.status === 416) return undefined
+  const bytes = Buffer.from(await answer.arrayBuffer())
+  if (answer.status === 206) return bytes
+  if (answer.status === 200) return bytes.subarray(offset)
+  // The link itself gives access and is not told.
+  throw new ServiceError(`obs: the exported log was refused with status ${answer.status}.`, {
+    ...{ service: 'obs', status: answer.status, retryable: answer.status >= 500 || answer.status === 403 },
+  })
+}
