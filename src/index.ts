@@ -30,6 +30,7 @@ export {
   isFlowError,
   JobError,
   LayoutError,
+  ServiceError,
   StepError,
 } from './errors.ts'
 export type { LocalOptions } from './executors/local/local.ts'

@@ -73,6 +73,6 @@ async function readFrom(url: string, offset: number, signal?: AbortSignal): Prom
   if (answer.status === 200) return bytes.subarray(offset)
   // The link itself gives access and is not told.
   throw new ServiceError(`obs: the exported log was refused with status ${answer.status}.`, {
-    ...{ service: 'obs', status: answer.status, retryable: answer.status >= 500 || answer.status === 403 },
+    ...{ service: 'obs', status: answer.status, retryable: answer.status >= 500 || [403, 429].includes(answer.status) },
   })
 }
