@@ -1,27 +1,13 @@
 import { mkdtemp, rm } from 'node:fs/promises'
-import { createServer, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type DoubleAnswer, type DoubleKeys, type DoubleRequest, receive } from './double-request.ts'
+import type { DoubleAnswer, DoubleKeys, DoubleRequest } from './double-request.ts'
 import type { DoublePool } from './job-rules.ts'
+import { type CloudFault, listenOnLoopback, type Route } from './loopback-server.ts'
+import { obsRoutes } from './obs-routes.ts'
 import { Refusal } from './refusal.ts'
 import { trainingJobRoutes } from './training-job-routes.ts'
 import { verifySignature } from './verify-signature.ts'
-
-/**
- * What goes wrong with one request: `lost-answer` and `lost-answer-page` do what was asked before they fail (a cut
- * connection, a proxy's page with status 502), the others before anything is done.
- */
-export type CloudFault =
-  | 'lost-answer'
-  | 'lost-answer-page'
-  | 'reset'
-  | 'throttled'
-  | 'throttled-with-wait'
-  | 'server-error'
-  | 'bad-gateway'
-  | 'slow-answer'
 
 export interface CloudDoubleOptions {
   /** Keys that are accepted; default one permanent pair, `double.credentials`. */
@@ -29,6 +15,8 @@ export interface CloudDoubleOptions {
   readonly projectId?: string
   readonly region?: string
   readonly pools?: readonly DoublePool[]
+  /** Names of the buckets that there are; default `bucket`. */
+  readonly buckets?: readonly string[]
   /** Whether the user has let ModelArts read OBS, SWR and SFS; default true. */
   readonly isAuthorized?: boolean
   /** Whether a job's name may be used once only; default true. */
@@ -45,14 +33,20 @@ export interface CloudDoubleOptions {
 
 /** A server on this machine that behaves as ModelArts does. */
 export interface CloudDouble extends AsyncDisposable {
-  /** `http://127.0.0.1:port`, for `endpoints`. */
+  /** `http://127.0.0.1:port`, for `endpoints`: of all services but OBS. */
   readonly url: string
+  /** The same of OBS. */
+  readonly obsUrl: string
   readonly region: string
   readonly projectId: string
   /** A pair of keys that it accepts. */
   readonly credentials: DoubleKeys
   /** All jobs that were created and not deleted. */
   readonly jobs: readonly { readonly id: string; readonly name: string }[]
+  /** Content of an object of OBS; undefined when there is none. */
+  object(bucket: string, key: string): Buffer | undefined
+  /** Puts an object into a bucket. */
+  putObject(bucket: string, key: string, bytes: Buffer): void
   /** Requests received so far, as `POST /v2/…`. */
   readonly requests: readonly string[]
   /** Ends its jobs and the server. */
@@ -100,68 +94,41 @@ export async function startCloudDouble(options: CloudDoubleOptions = {}): Promis
     return found
   }
 
-  const server = createServer(async (incoming, response) => {
-    const request = await receive(incoming).catch(() => undefined)
-    if (!request) return void response.destroy()
-    requests.push(`${request.method} ${request.url.pathname}`)
-    const fault = options.fault?.({ method: request.method, path: request.url.pathname })
-    if (fault === 'reset' || (fault && fault in failures)) return failBefore(response, fault as keyof typeof failures)
-    const result = await answer(request).catch((error: unknown): DoubleAnswer => {
-      if (error instanceof Refusal) return { status: error.status, body: error.body }
-      return { status: 500, body: { error_code: 'ModelArts.2950', error_msg: String(error) } }
+  const objects = obsRoutes(options.buckets ?? ['bucket'])
+  const listen = (route: Route) =>
+    listenOnLoopback(route, request => {
+      requests.push(`${request.method} ${request.url.pathname}`)
+      return options.fault?.({ method: request.method, path: request.url.pathname })
     })
-    if (fault === 'lost-answer') return void response.destroy()
-    if (fault === 'lost-answer-page') return failBefore(response, 'bad-gateway')
-    send(response, result, { isSlow: fault === 'slow-answer' })
-  })
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const [server, obsServer] = await Promise.all([
+    listen(answer),
+    listen(request => objects.answer(request, keys, Date.now())),
+  ])
+  origin = server.url
 
   const close = async () => {
     jobRoutes.stopAll()
-    server.closeAllConnections()
-    await new Promise<void>(resolve => server.close(() => resolve()))
+    await Promise.all([server.close(), obsServer.close()])
     await rm(folder, { recursive: true, force: true, maxRetries: 5 })
   }
   return {
-    ...{ url: origin, region, projectId, credentials: keys[0] ?? ownKeys, requests, close },
+    ...{
+      url: origin,
+      obsUrl: obsServer.url,
+      object: objects.content,
+      putObject: objects.put,
+      region,
+      projectId,
+      credentials: keys[0] ?? ownKeys,
+      requests,
+      close,
+    },
     get jobs() {
       return jobRoutes.jobs
     },
     [Symbol.asyncDispose]: close,
   }
 }
-
-function send(
-  response: ServerResponse,
-  { status, body, headers }: DoubleAnswer,
-  { isSlow }: { isSlow: boolean },
-): void {
-  if (body === undefined) return void response.writeHead(status, headers).end()
-  const bytes = Buffer.isBuffer(body) ? body : Buffer.from(JSON.stringify(body))
-  response.writeHead(status, { 'content-type': 'application/json', 'content-length': bytes.length, ...headers })
-  if (!isSlow) return void response.end(bytes)
-  response.write(bytes.subarray(0, bytes.length >> 1))
-  setTimeout(() => response.end(bytes.subarray(bytes.length >> 1)), 20)
-}
-
-function failBefore(response: ServerResponse, fault: keyof typeof failures | 'reset'): void {
-  if (fault === 'reset') response.destroy()
-  else send(response, failures[fault], { isSlow: false })
-}
-
-const failures = {
-  throttled: { status: 429, body: { error_code: 'ModelArts.2799', error_msg: 'Too many requests.' } },
-  'throttled-with-wait': {
-    ...{ status: 429, headers: { 'retry-after': '0.02' } },
-    body: { error: { code: 'APIG.0308', message: 'Throttled.' } },
-  },
-  'server-error': { status: 500, body: { error_code: 'ModelArts.2950', error_msg: 'Internal error.' } },
-  'bad-gateway': {
-    ...{ status: 502, headers: { 'content-type': 'text/html' } },
-    body: Buffer.from('<html><body><h1>502 Bad Gateway</h1></body></html>'),
-  },
-} satisfies Readonly<Record<string, DoubleAnswer>>
 
 function ranged(bytes: Buffer, range: string | undefined): DoubleAnswer {
   const [, from] = /^bytes=(\d+)-$/.exec(range ?? '') ?? []

@@ -15,6 +15,11 @@ export interface Credentials {
 /** Credentials, or a function that gives those of the moment: it is asked before every request. */
 export type CredentialsSource = Credentials | (() => Promise<Credentials>)
 
+/** The credentials of the moment. */
+export async function credentialsOf(source: CredentialsSource): Promise<Credentials> {
+  return typeof source === 'function' ? source() : source
+}
+
 /** Names under which tools of Huawei Cloud look for keys: the SDKs' first, then Terraform's. */
 const variables = {
   ak: ['HUAWEICLOUD_SDK_AK', 'HW_ACCESS_KEY'],

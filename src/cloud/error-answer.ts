@@ -1,3 +1,5 @@
+import { textOf } from './obs/xml-text.ts'
+
 /** What a refusal says, whatever the service's dialect. */
 export interface ErrorAnswer {
   readonly serviceCode?: string | undefined
@@ -16,10 +18,10 @@ const gatewayAdvice: Readonly<Record<string, string>> = { 'APIGW.0301': checkKey
 
 /**
  * Reads the body of a refusal: ModelArts' and the gateway's `{error_code, error_msg, error_solution}`, SFS Turbo's
- * `{errCode, errMsg}`, IAM's `{error: {code, message}}`, `{code, message}`, and what proxies answer in HTML.
+ * `{errCode, errMsg}`, IAM's `{error: {code, message}}`, `{code, message}`, OBS's XML, and what proxies answer in HTML.
  */
 export function readErrorAnswer(text: string, headers: Headers): ErrorAnswer {
-  const body = asRecord(parse(text))
+  const body = asRecord(parse(text)) ?? ofXml(text)
   const inner = asRecord(body?.error) ?? body
   const first = (...names: readonly string[]) =>
     names
@@ -38,6 +40,11 @@ export function readErrorAnswer(text: string, headers: Headers): ErrorAnswer {
       say(first('request_id', 'requestId')) ??
       undefined,
   }
+}
+
+function ofXml(text: string): ReturnType<typeof asRecord> {
+  if (!/<Error[\s>]/.test(text)) return undefined
+  return { code: textOf(text, 'Code'), message: textOf(text, 'Message'), requestId: textOf(text, 'RequestId') }
 }
 
 function parse(text: string): unknown {
