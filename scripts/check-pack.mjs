@@ -10,7 +10,7 @@ const files = pack.files.map(file => file.path)
 
 const needed = [
   ...['package.json', 'README.md', 'README.zh-CN.md', 'LICENSE', 'CHANGELOG.md'],
-  ...['index', 'formats', 'report', 'testing'].flatMap(door => [`dist/${door}.js`, `dist/${door}.d.ts`]),
+  ...['index', 'formats', 'modelarts', 'report', 'testing'].flatMap(door => [`dist/${door}.js`, `dist/${door}.d.ts`]),
   ...['encode-worker', 'job-wrapper', 'toolchain-double', 'trainer', 'trainer-worker'].map(
     program => `dist/programs/${program}.js`,
   ),
