@@ -8,7 +8,7 @@ export interface ShellWork {
   /** Part of the script's name: `train-7b`, say. */
   readonly name: string
   readonly launch: Launch
-  /** The folder to run in; default where the script is called. A toolchain command says its own. */
+  /** The folder to run in; default the launch's, else where the script is called. */
   readonly dir?: string | undefined
   /** Commands that come first, one after another: making folders, copying what will be written into. */
   readonly before?: readonly (readonly Word[])[] | undefined
@@ -56,7 +56,7 @@ function runAll(works: readonly ShellWork[], scripts: readonly ShellScript[]): s
 function scriptText({ name, launch, dir, before = [], about = [] }: ShellWork): string {
   const { argv, env = {}, nodes, devicesPerNode } = launch
   const { variables, words } = shellCommand(argv)
-  const folder = dir ?? ('dir' in launch && typeof launch.dir === 'string' ? launch.dir : undefined)
+  const folder = dir ?? launch.dir
   return lines([
     '#!/bin/bash',
     ...[name, ...about, ...(nodes > 1 ? [`On ${nodes} nodes of ${devicesPerNode} devices each.`] : [])].map(comment),

@@ -37,7 +37,7 @@ export function ascendSpeed(options: {
 
 /** One command of the toolchain: a launch, with what has to be known to check and to print it. */
 export interface ToolchainCommand extends Launch {
-  /** The folder to run it in: packages and configuration are looked up from there. */
+  /** The checkout: packages and configuration are looked up from there. */
   readonly dir: string
   readonly generation: Generation
   /** Whose flags it may carry. */

@@ -2,7 +2,7 @@ import { createWriteStream } from 'node:fs'
 import { mkdir, rm } from 'node:fs/promises'
 import pRetry from 'p-retry'
 import { CancelledError, DetachedError, FlowError, InputError, isFlowError, StepError } from '../errors.ts'
-import type { Call, StepContext } from '../flow/call.ts'
+import { bodyOf, type Call, type StepContext } from '../flow/call.ts'
 import type { EventBody } from '../flow/event.ts'
 import { cancelNotedJob, followJob } from './follow-job.ts'
 import { takeLock } from './lock.ts'
@@ -48,7 +48,7 @@ export async function carryOut(options: CarryOutOptions): Promise<StepRecord> {
 async function attemptAll(options: CarryOutOptions): Promise<StepRecord> {
   const { work, signal, emit, settled } = options
   const { call, key, places } = work
-  const isJob = call.step.body.kind === 'job'
+  const isJob = bodyOf(call).kind === 'job'
   const longestDelayMs = 60_000
   const delayMs = (failed: number) => Math.min((call.options.retryDelayMs ?? 1_000) * 2 ** (failed - 1), longestDelayMs)
   const startedAt = new Date()
@@ -124,7 +124,8 @@ interface Attempt {
 
 async function attemptOnce({ work, input, signal, attempt, tell }: Attempt): Promise<unknown> {
   const { call, key, places } = work
-  const { body, spec } = call.step
+  const { spec } = call.step
+  const body = bodyOf(call)
   const limit = call.options.timeoutMs
   const ended = limit === undefined ? signal : AbortSignal.any([signal, AbortSignal.timeout(limit)])
   const say = (event: EventBody) => void tell(event)

@@ -1,9 +1,10 @@
 import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DetachedError, JobError, PlanError } from '../errors.ts'
-import type { StepContext, StepDefinition } from '../flow/call.ts'
+import { type Body, bodyOf, type EndedJob, type StepContext } from '../flow/call.ts'
 import type { EventBody } from '../flow/event.ts'
 import type { Executor, JobHandle, JobUpdate } from '../flow/executor.ts'
+import { readMetrics, writeMetrics } from './attempt-metrics.ts'
 import { type JobNote, readJobNote, removeJobNote, writeJobNote } from './job-note.ts'
 import { launchOf } from './plan.ts'
 import { asStoreError } from './store-error.ts'
@@ -27,17 +28,22 @@ export interface JobOptions {
 export async function followJob({ work, input, context, tell }: JobOptions): Promise<unknown> {
   const { places, key, call } = work
   const executor = work.executor!
-  const body = call.step.body as Extract<StepDefinition['body'], { kind: 'job' }>
+  const body = bodyOf(call) as Extract<Body, { kind: 'job' }>
+  const known = input as Record<string, unknown>
   let note = await readJobNote(places.job)
   if (note && note.executor !== executor.name) throw elsewhere(work, note)
   if (!note) {
-    const attempt = 1 + (await newestAttempt(places.attempts))
+    const before = await newestAttempt(places.attempts)
+    // Without a note no job can be alive, so that this is the time to touch what jobs write.
+    await body.prepare?.(known, { ...context, lastMetrics: await readMetrics(places.attempts, before) })
+    const attempt = 1 + before
     note = { attempt, id: `${call.step.spec.name}-${key.slice(0, 12)}-${attempt}`, executor: executor.name }
     await writeJobNote(places.job, note)
   }
   const handle = note.handle ?? (await submit(work, note, input, context.signal))
   await tell({ type: 'job.submitted', step: call.name, key, job: handle })
   const tail: string[] = []
+  const ended: EndedJob & { lastMetrics: Record<string, number> } = { job: handle, lastMetrics: {}, logTail: tail }
   try {
     for await (const update of executor.watch(handle, { signal: context.signal })) {
       if (update.type === 'log') {
@@ -50,7 +56,8 @@ export async function followJob({ work, input, context, tell }: JobOptions): Pro
           line: update.line,
           ...(update.node === undefined ? {} : { node: update.node }),
         })
-        const values = body.metricsFrom?.(update.line, input as Record<string, unknown>)
+        const values = body.metricsFrom?.(update.line, known)
+        Object.assign(ended.lastMetrics, values)
         if (values) await tell({ type: 'step.metrics', step: call.name, key, values })
         continue
       }
@@ -62,11 +69,12 @@ export async function followJob({ work, input, context, tell }: JobOptions): Pro
         ...(update.reason ? { reason: update.reason } : {}),
       })
       if (update.state === 'pending' || update.state === 'running') continue
+      await writeMetrics(places.attempts, note.attempt, ended.lastMetrics)
       if (update.state !== 'succeeded') {
         await removeJobNote(places.job)
         throw jobError(executor, handle, update, tail)
       }
-      const output = await collected(() => body.collect(input as Record<string, unknown>, context), places.job)
+      const output = await collected(() => body.collect(known, { ...context, ...ended }), places.job)
       return output
     }
   } catch (error) {
@@ -111,7 +119,7 @@ async function submit(work: Work, note: JobNote, input: unknown, signal: AbortSi
   const { places, executor } = work
   const logDir = join(places.attempts, String(note.attempt))
   await mkdir(logDir, { recursive: true }).catch(asStoreError(logDir))
-  const handle = await executor!.submit(launchOf(work, input), { id: note.id, logDir, signal })
+  const handle = await executor!.submit(await launchOf(work, input), { id: note.id, logDir, signal })
   await writeJobNote(places.job, { ...note, handle })
   return handle
 }

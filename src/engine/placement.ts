@@ -1,6 +1,6 @@
 import { PlanError } from '../errors.ts'
 import { local } from '../executors/local/local.ts'
-import type { Call } from '../flow/call.ts'
+import { bodyOf, type Call } from '../flow/call.ts'
 import type { Executor } from '../flow/executor.ts'
 
 /** Where jobs run: one executor for all, or by name of the call, then of the step, then `default`; else `local()`. */
@@ -12,7 +12,7 @@ export type Placement = Executor | { readonly default?: Executor; readonly [step
  */
 export function placeCalls(calls: readonly Call[], on: Placement | undefined): (call: Call) => Executor | undefined {
   const byName = on === undefined ? {} : isExecutor(on) ? { default: on } : on
-  const jobs = calls.filter(call => call.step.body.kind === 'job')
+  const jobs = calls.filter(call => bodyOf(call).kind === 'job')
   for (const name of Object.keys(byName)) {
     if (name === 'default' || jobs.some(call => names(call).includes(name))) continue
     const known = [...new Set(jobs.flatMap(names))]
@@ -28,7 +28,7 @@ export function placeCalls(calls: readonly Call[], on: Placement | undefined): (
     names(call)
       .map(name => byName[name])
       .find(executor => executor) ?? fallback
-  return call => (call.step.body.kind === 'job' ? find(call) : undefined)
+  return call => (bodyOf(call).kind === 'job' ? find(call) : undefined)
 }
 
 const names = (call: Call): readonly string[] => [call.name, call.step.spec.name]

@@ -1,4 +1,5 @@
 import { PlanError } from '../errors.ts'
+import { bodyOf } from '../flow/call.ts'
 import type { Premises } from '../flow/estimate.ts'
 import type { Executor } from '../flow/executor.ts'
 import type { Launch } from '../flow/launch.ts'
@@ -52,10 +53,10 @@ export function surveyOptions({ store, on, rerun = [], verify = 'size' }: PlanOp
  * The launch of a job call.
  * @throws PlanError when its executor has too few nodes or devices for it.
  */
-export function launchOf(work: Work, input: unknown): Launch {
-  const { body } = work.call.step
+export async function launchOf(work: Work, input: unknown): Promise<Launch> {
+  const body = bodyOf(work.call)
   if (body.kind !== 'job') throw new PlanError(`${work.call.name} is a function step and has no launch.`)
-  const launch = body.launch(input as Record<string, unknown>, work.places)
+  const launch = await body.launch(input as Record<string, unknown>, work.places)
   checkRoom(work.call.name, launch, work.executor!)
   return launch
 }
@@ -79,7 +80,7 @@ async function planStep(work: Work, found: Survey): Promise<PlannedStep> {
   const launch =
     executor && state === 'ready'
       ? executor.describe(
-          launchOf(
+          await launchOf(
             work,
             parseInput(call, other => found.workOf(other).record!.output),
           ),
@@ -87,7 +88,7 @@ async function planStep(work: Work, found: Survey): Promise<PlannedStep> {
       : undefined
   return {
     ...{ name: call.name, step: call.step.spec.name, version: call.step.spec.version, key, input: work.input },
-    ...{ state, facts: work.facts, ...(work.estimate ? { estimate: work.estimate } : {}) },
+    ...{ state, facts: work.facts, warnings: work.warnings, ...(work.estimate ? { estimate: work.estimate } : {}) },
     after: upstream.map(up => up.call.name),
     ...(record ? { recordedAt: record.finishedAt } : { reason: note ? followed(note.id, work) : work.reason }),
     ...(executor ? { on: executor.name } : {}),

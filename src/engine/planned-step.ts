@@ -24,6 +24,8 @@ export interface PlannedStep {
   readonly launch?: string
   /** What the step found worth saying: its layout, its iterations. */
   readonly facts: readonly string[]
+  /** What is likely not meant about where it is to run. */
+  readonly warnings: readonly string[]
   /** What it would take on the devices that the plan was told of; absent for what is recorded or not known. */
   readonly estimate?: Estimate
   /** Names of the calls that it comes after. */

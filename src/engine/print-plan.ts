@@ -3,8 +3,8 @@ import type { Estimate } from '../flow/estimate.ts'
 import type { PlannedStep } from './planned-step.ts'
 
 /**
- * A plan as a table of at most `columns` terminal columns, where words allow it; below it what jobs would take, and
- * their commands, which are not wrapped, so that they can be copied.
+ * A plan as a table of at most `columns` terminal columns, where words allow it; below it what is likely not
+ * meant, what jobs would take, and their commands, which are not wrapped, so that they can be copied.
  */
 export function printPlan(steps: readonly PlannedStep[], columns = 100): string {
   const rows = steps.map(step => [
@@ -21,11 +21,14 @@ export function printPlan(steps: readonly PlannedStep[], columns = 100): string 
     const head = cells.filter((_, column) => column !== 2 || columns >= 100).join('')
     return wrapped(head, [...(reason ? [reason] : []), ...facts], columns)
   })
+  const warnings = steps.flatMap(({ name, warnings }) =>
+    warnings.flatMap(warning => wrapped(`! ${name}: `, [warning], columns)),
+  )
   const estimates = steps.flatMap(step =>
     step.estimate ? ['', `${step.name} needs`, ...estimateLines(step.estimate, columns)] : [],
   )
   const commands = steps.flatMap(step => (step.launch ? ['', `${step.name} runs`, `  ${step.launch}`] : []))
-  return [...lines, ...estimates, ...commands].join('\n')
+  return [...lines, ...(warnings.length > 0 ? ['', ...warnings] : []), ...estimates, ...commands].join('\n')
 }
 
 function estimateLines(estimate: Estimate, columns: number): string[] {

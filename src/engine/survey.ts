@@ -32,6 +32,8 @@ export interface Work {
   readonly executor: Executor | undefined
   /** What the step's `check`, or `summarize` for a recorded output, found worth printing. */
   readonly facts: readonly string[]
+  /** What its step finds likely not meant about where it is to run. */
+  readonly warnings: readonly string[]
   readonly estimate?: Estimate | undefined
   /** The valid record; absent when the work must be done. */
   readonly record?: StepRecord
@@ -74,11 +76,13 @@ export async function survey(target: unknown, options: SurveyOptions): Promise<S
         ? { reason: 'asked for again' }
         : await findRecord(call, key, places, options.verify)
       const summary = found.record && summaryOf(call, found.record.output)
-      const { facts, foretold, estimate } = summary
-        ? { facts: summary, foretold: undefined, estimate: undefined }
-        : await lookAhead(call, { expected: found => byCall.get(found)?.expected, premises: options.premises })
+      const executor = executorOf(call)
+      const expected = (found: Call) => byCall.get(found)?.expected
+      const { facts, warnings, foretold, estimate }: Ahead = summary
+        ? { facts: summary, warnings: [], foretold: undefined, estimate: undefined }
+        : await lookAhead(call, { expected, executor, premises: options.premises })
       const planned = {
-        ...{ key, call, places, input, upstream, executor: executorOf(call), facts, again: again.has(call) },
+        ...{ key, call, places, input, upstream, executor, facts, warnings, again: again.has(call) },
         estimate: found.record ? undefined : estimate,
       }
       if (found.record) work = { ...planned, record: found.record, expected: found.record.output, reason: '' }
@@ -129,12 +133,18 @@ export function summaryOf({ step }: Call, output: unknown): readonly string[] | 
   return step.spec.summarize?.(output)
 }
 
+interface Ahead extends Pick<Work, 'facts' | 'warnings' | 'estimate'> {
+  readonly foretold: unknown
+}
+
+interface AheadOptions extends Pick<SurveyOptions, 'premises'> {
+  readonly executor: Executor | undefined
+  expected(call: Call): unknown
+}
+
 /** What the step says of the parts of its input that are known: facts to print, and what it foretells. */
-async function lookAhead(
-  call: Call,
-  { expected, premises }: { expected: (call: Call) => unknown; premises: Premises | undefined },
-): Promise<{ facts: readonly string[]; foretold: unknown; estimate: Estimate | undefined }> {
-  const { check, foretell, estimate, input } = call.step.spec
+async function lookAhead(call: Call, { expected, executor, premises }: AheadOptions): Promise<Ahead> {
+  const { check, warn, foretell, estimate, input } = call.step.spec
   const shape = input.shape as Readonly<Record<string, z.ZodType>>
   const known: Record<string, unknown> = {}
   for (const [field, schema] of Object.entries(shape)) {
@@ -144,7 +154,7 @@ async function lookAhead(
   try {
     const facts = (await check?.(known)) ?? []
     const [foretold, estimated] = [await foretell?.(known), premises && (await estimate?.(known, premises))]
-    return { facts, foretold, estimate: estimated }
+    return { facts, warnings: warn?.(known, executor) ?? [], foretold, estimate: estimated }
   } catch (error) {
     if (isFlowError(error)) throw located(error, call)
     throw error

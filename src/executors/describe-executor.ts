@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, realpath, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Executor, JobHandle, JobUpdate } from '../flow/executor.ts'
@@ -60,6 +60,15 @@ export function describeExecutor(name: string, make: () => Executor, { describe,
     test('gives the environment of the launch', async ({ submit, end }) => {
       const { lines } = await end(await submit({ ...shell('echo "$GREETING"'), env: { GREETING: 'hello $HOME' } }))
       assert.deepEqual(lines, ['hello $HOME'])
+    })
+
+    test('runs the command in the folder of the launch', async ({ submit, end, dir }) => {
+      const { lines } = await end(await submit({ ...shell('pwd'), dir }))
+      assert.deepEqual(lines, [await realpath(dir)])
+    })
+
+    test('tells that the folder of the launch is not there', async ({ submit, end, dir }) => {
+      assert.equal((await end(await submit({ ...shell('pwd'), dir: join(dir, 'nowhere') }))).last.state, 'failed')
     })
 
     test('starts nothing when the same id is submitted again', async ({ submit, end, dir }) => {

@@ -1,5 +1,6 @@
 import type { z } from 'zod'
 import type { Estimate, Premises } from './estimate.ts'
+import type { Executor, JobHandle } from './executor.ts'
 import type { Launch } from './launch.ts'
 import type { Ref } from './ref.ts'
 
@@ -37,6 +38,8 @@ export interface StepSpec<I extends z.ZodObject, O extends z.ZodType> {
    * a recorded call that `summarize` can speak for.
    */
   check?(known: Known<z.output<I>>): Awaitable<readonly string[]>
+  /** What is likely not meant about where the call is to run, for the printed plan; `executor` only for a job. */
+  warn?(known: Known<z.output<I>>, executor: Placed | undefined): readonly string[]
   /** What the job would take on NPUs, as far as it is known; asked for by a plan with premises. */
   estimate?(known: Known<z.output<I>>, premises: Premises): Awaitable<Estimate | undefined>
   /** What the output comes to, in a few words each: printed when the call is done, and where its record is found. */
@@ -52,16 +55,40 @@ export type Known<T> = T extends readonly unknown[]
     ? { readonly [K in keyof T]?: Known<T[K]> | undefined }
     : T
 
-export interface JobBody<I extends z.ZodObject, O extends z.ZodType> {
-  /** The command as data. Pure: it is also called to print the plan. */
-  launch(input: z.output<I>, context: Pick<StepContext, 'workDir'>): Launch
+/** What is known of an executor when a plan is made. */
+export type Placed = Pick<Executor, 'name' | 'devicesPerNode'>
+
+/** Numbers by name. */
+export type Metrics = Readonly<Record<string, number>>
+
+/** A job as it ended, for its step to judge what it did. */
+export interface EndedJob {
+  readonly job: JobHandle
+  /** The last value of each number that `metricsFrom` found in its output. */
+  readonly lastMetrics: Metrics
+  /** The last lines of its output, oldest first. */
+  readonly logTail: readonly string[]
+}
+
+export interface JobBody<I extends z.ZodObject, O extends z.ZodType, Input = z.output<I>> {
+  /**
+   * The command as data. It changes nothing, since it is also called to print the plan, but may read files: those of
+   * the input, and what earlier attempts left in `workDir`.
+   */
+  launch(input: Input, context: Pick<StepContext, 'workDir'>): Awaitable<Launch>
+  /**
+   * Puts `workDir` in order before a job is submitted, so that nothing half-written gets into what it makes. Never called
+   * while a job of this call may be alive; a crash may have it called twice. `lastMetrics` are those of the attempt
+   * before, as far as they were seen.
+   */
+  prepare?(input: Input, context: StepContext & Pick<EndedJob, 'lastMetrics'>): Awaitable<void>
   /** Numbers found in one line of output; undefined when the line holds none. */
-  metricsFrom?(line: string, input: z.output<I>): Readonly<Record<string, number>> | undefined
+  metricsFrom?(line: string, input: Input): Metrics | undefined
   /**
    * The output, from what the succeeded job left in `workDir`. Throw a JobError when the job did not do its work, for
    * all that its exit status says: then the next attempt submits a new one.
    */
-  collect(input: z.output<I>, context: StepContext): Awaitable<z.input<O>>
+  collect(input: Input, context: StepContext & EndedJob): Awaitable<z.input<O>>
 }
 
 export interface CallOptions {
@@ -77,12 +104,17 @@ export interface CallOptions {
   readonly after?: readonly Ref<unknown>[]
 }
 
+/** How a call is carried out, with the types forgotten. */
+export type Body =
+  | { readonly kind: 'run'; run(input: unknown, context: StepContext): Awaitable<unknown> }
+  | ({ readonly kind: 'job' } & JobBody<z.ZodObject, z.ZodType>)
+
 /** A step with its types forgotten, as the engine sees it. */
 export interface StepDefinition {
   readonly spec: StepSpec<z.ZodObject, z.ZodType>
-  readonly body:
-    | { readonly kind: 'run'; run(input: unknown, context: StepContext): Awaitable<unknown> }
-    | ({ readonly kind: 'job' } & JobBody<z.ZodObject, z.ZodType>)
+  readonly body: Body
+  /** Instead of `body` for calls whose input has `field`. */
+  readonly bodyWith?: { readonly field: string; readonly body: Body } | undefined
 }
 
 /** One use of a step in a graph. */
@@ -93,4 +125,9 @@ export interface Call {
   readonly options: CallOptions
   /** `file:line` of the call in the user's code, where known. */
   readonly at?: string
+}
+
+/** How a call is carried out: known from the graph alone, since what decides it takes no ref. */
+export function bodyOf({ step: { body, bodyWith }, input }: Call): Body {
+  return bodyWith && input[bodyWith.field] !== undefined ? bodyWith.body : body
 }

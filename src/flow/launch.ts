@@ -10,6 +10,8 @@ export type Word =
 export interface Launch {
   readonly argv: readonly Word[]
   readonly env?: Readonly<Record<string, string>>
+  /** The folder to run it in, as the machines that run it see it; default the executor's own. */
+  readonly dir?: string
   /** Machines that run `argv` at the same time. */
   readonly nodes: number
   /** NPUs that each of them needs; 0 for a job that needs none. */
@@ -56,7 +58,8 @@ export function shellLine(launch: Launch): string {
   const env = Object.entries(launch.env ?? {}).map(
     ([name, value]) => `${name}=${secretName.test(name) ? '…' : quoteWord(value)}`,
   )
-  return [...env, ...words].join(' ')
+  const enter = launch.dir === undefined ? [] : ['cd', quoteWord(launch.dir), '&&']
+  return [...enter, ...env, ...words].join(' ')
 }
 
 /** A launch of `torchrun script args` with the rendezvous words of every node filled in by the executor. */

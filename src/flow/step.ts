@@ -12,7 +12,8 @@ export interface Step<I, T> {
 }
 
 /**
- * Describes a step; `.run(fn)` makes it a function in this process, `.job(…)` a job on an executor.
+ * Describes a step; `.run(fn)` makes it a function in this process, `.job(…)` a job on an executor,
+ * `.runOrJobWith(field, fn, …)` one or the other.
  *
  * The schemas come first on purpose: with them fixed, literals in the body's result stay literal and a wrong
  * output does not compile.
@@ -24,10 +25,20 @@ export function defineStep<I extends z.ZodObject, O extends z.ZodType>(spec: Ste
     throw new PlanError(`${spec.name}: version ${spec.version} is not a positive integer.`)
   type Made = Step<z.input<I>, z.output<O>>
   // The engine calls bodies with what their own schemas parsed, so forgetting the types here loses nothing.
-  const made = (body: object): Made => callable({ spec, body } as unknown as StepDefinition) as unknown as Made
+  const made = (bodies: object): Made => callable({ spec, ...bodies } as unknown as StepDefinition) as unknown as Made
+  type Run = (input: z.output<I>, context: StepContext) => Awaitable<z.input<O>>
   return {
-    run: (run: (input: z.output<I>, context: StepContext) => Awaitable<z.input<O>>): Made => made({ kind: 'run', run }),
-    job: (job: JobBody<I, O>): Made => made({ kind: 'job', ...job }),
+    run: (run: Run): Made => made({ body: { kind: 'run', run } }),
+    job: (job: JobBody<I, O>): Made => made({ body: { kind: 'job', ...job } }),
+    /**
+     * A function in this process; for calls whose input has the optional field `field`, a job instead. The field takes
+     * no ref: what a call is has to be known before anything runs.
+     */
+    runOrJobWith: <F extends keyof z.output<I> & string>(
+      field: F,
+      run: Run,
+      job: JobBody<I, O, z.output<I> & { readonly [K in F]-?: NonNullable<z.output<I>[K]> }>,
+    ): Made => made({ body: { kind: 'run', run }, bodyWith: { field, body: { kind: 'job', ...job } } }),
   }
 }
 
@@ -61,7 +72,15 @@ function checkFields(step: StepDefinition, name: string, input: Readonly<Record<
       })
   }
   for (const [field, schema] of Object.entries(shape)) {
-    if (refsIn(input[field]).length > 0) continue
+    if (refsIn(input[field]).length > 0) {
+      if (field !== step.bodyWith?.field) continue
+      throw new InputError(
+        `${name}.${field}: it decides how the call is carried out and cannot come from another call.`,
+        {
+          ...{ step: name, field, at },
+        },
+      )
+    }
     const parsed = schema.safeParse(input[field])
     if (!parsed.success) throw inputError(name, parsed.error.issues, { field, at })
   }

@@ -9,6 +9,7 @@ import { handlerNamed } from '../data/handlers/registry.ts'
 import { type PlanOptions, surveyOptions } from '../engine/plan.ts'
 import { parseInput, survey, type Work } from '../engine/survey.ts'
 import { PlanError } from '../errors.ts'
+import { bodyOf } from '../flow/call.ts'
 import type { Target } from '../flow/ref.ts'
 import { readArchitecture } from '../models/config.ts'
 import type { HfModel, MegatronCheckpoint, MegatronDataset } from './artifacts.ts'
@@ -130,13 +131,13 @@ async function exported({ call, record, places }: Work, options: ExportOptions):
       return { output: { kind: 'hf-model', path }, work: { name, launch, before } }
     }
   }
-  const { body } = call.step
+  const body = bodyOf(call)
   if (body.kind !== 'job')
     throw new PlanError(`${name}: '${call.step.spec.name}' is a function in this process, which no script can call.`, {
       hint: 'Only the four steps and jobs can be exported.',
     })
   if (!record) throw new PlanError(`${name}: what it leaves behind is not known before it has run.`)
-  return { output: record.output, work: { name, launch: body.launch(input as Record<string, unknown>, places) } }
+  return { output: record.output, work: { name, launch: await body.launch(input as Record<string, unknown>, places) } }
 }
 
 const folder = (path: string) => ['mkdir', '-p', { write: path }]

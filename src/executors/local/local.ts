@@ -40,7 +40,8 @@ export function local(options: LocalOptions = {}): Executor {
     async submit(launch, { id, logDir }) {
       const place = { rank: 0, count: 1, masterAddr: '127.0.0.1', masterPort: 29_500 }
       const argv = resolveWords(launch.argv, place, path => resolve(path))
-      if (!(await readLeader(logDir))) await start(argv, logDir, id, { ...options.env, ...launch.env })
+      if (!(await readLeader(logDir)))
+        await start([launch.dir ?? '', ...argv], { dir: logDir, id, env: { ...options.env, ...launch.env } })
       return { executor: name, id, dir: logDir, leader: await claimed(logDir, id) } satisfies LocalJob
     },
 
@@ -83,15 +84,13 @@ function endState(exit: { readonly exitCode?: number; readonly reason?: string }
 }
 
 async function start(
-  argv: readonly string[],
-  dir: string,
-  id: string,
-  env: Readonly<Record<string, string>>,
+  words: readonly string[],
+  { dir, id, env }: { readonly dir: string; readonly id: string; readonly env: Readonly<Record<string, string>> },
 ): Promise<void> {
   const { execa } = await import('execa')
-  const wrapper = execa(process.execPath, [programPath('job-wrapper'), dir, ...argv], {
+  const wrapper = execa(process.execPath, [programPath('job-wrapper'), dir, ...words], {
     ...{ detached: true, cleanup: false, stdio: 'ignore', reject: false, buffer: false },
-    env: { ...env },
+    env,
   })
   wrapper.unref()
   // Only an end before the claim concerns us; afterwards the job speaks through its files.
