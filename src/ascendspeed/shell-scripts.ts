@@ -2,6 +2,7 @@ import { InputError } from '../errors.ts'
 import type { Launch, Word } from '../flow/launch.ts'
 import { wordText } from './flag-words.ts'
 import { quote, type ShellWord, shellCommand } from './shell-words.ts'
+import { setEnvPath } from './toolkit-environment.ts'
 
 /** One piece of work, to be printed as a script of its own. */
 export interface ShellWork {
@@ -22,9 +23,6 @@ export interface ShellScript {
   readonly name: string
   readonly text: string
 }
-
-/** Where CANN's installer puts the script that every command of the toolchain needs to have read. */
-const setEnv = '/usr/local/Ascend/ascend-toolkit/set_env.sh'
 
 /**
  * Readable shell scripts of launches, in the style of the vendor's packaged ones: environment, then variables named
@@ -61,7 +59,7 @@ function scriptText({ name, launch, dir, before = [], about = [] }: ShellWork): 
     '#!/bin/bash',
     ...[name, ...about, ...(nodes > 1 ? [`On ${nodes} nodes of ${devicesPerNode} devices each.`] : [])].map(comment),
     'set -eo pipefail',
-    `if [ -f ${setEnv} ]; then source ${setEnv}; fi`,
+    `if [ -f ${setEnvPath} ]; then source ${setEnvPath}; fi`,
     ...Object.entries(env).map(environmentLine),
     ...(argv.some(word => typeof word === 'object' && 'node' in word) ? ['', ...nodeLines(nodes)] : []),
     ...(variables.length > 0 ? ['', ...variables.map(([variable, value]) => `${variable}=${value}`)] : []),

@@ -26,8 +26,8 @@ export interface WriteHfOptions extends CopyOptions {
   readonly maxShardBytes?: number | undefined
 }
 
-/** What is taken over from `like`: configuration, tokenizer and code; of its tensors only constants. */
-const companions =
+/** Names of the files around the weights of a Hugging Face model: configuration, tokenizer and code. */
+export const companionFiles =
   /^(config|generation_config|tokenizer.*|special_tokens_map|added_tokens|vocab|chat_template|preprocessor_config)\.(json|jinja|model|txt)$|^merges\.txt$|^.+\.(tiktoken|py|jinja|model)$|^LICENSE.*$/
 
 /**
@@ -78,7 +78,7 @@ async function writeFolder(dir: string, options: WriteHfOptions): Promise<void> 
     }
     if (shards.length > 1)
       await writeFlushed(join(folder, 'model.safetensors.index.json'), indexText(shards, totalBytes))
-    for (const name of (await readdir(like)).filter(name => companions.test(name) && name !== 'config.json')) {
+    for (const name of (await readdir(like)).filter(name => companionFiles.test(name) && name !== 'config.json')) {
       await copyFile(join(like, name), join(folder, name))
       await flush(join(folder, name))
     }

@@ -149,7 +149,8 @@ async function lookAhead(call: Call, { expected, executor, premises }: AheadOpti
   const known: Record<string, unknown> = {}
   for (const [field, schema] of Object.entries(shape)) {
     const given = call.input[field]
-    known[field] = refsIn(given).length > 0 ? knownParts(given, expected) : schema.parse(given)
+    const value = refsIn(given).length > 0 ? knownParts(given, expected) : schema.parse(given)
+    if (value !== undefined || given === undefined) known[field] = value
   }
   try {
     const facts = (await check?.(known)) ?? []

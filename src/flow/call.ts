@@ -34,7 +34,8 @@ export interface StepSpec<I extends z.ZodObject, O extends z.ZodType> {
   readonly omitFromKey?: readonly (keyof z.input<I>)[]
   /**
    * Called at plan time with what is known of the input by then: literals with defaults applied, recorded outputs,
-   * and what upstream steps foretell. Throws when that cannot work; returns facts for the printed plan. Not called for
+   * and what upstream steps foretell. A field that the call leaves out is there as undefined, one that is not known yet is
+   * not there. Throws when that cannot work; returns facts for the printed plan. Not called for
    * a recorded call that `summarize` can speak for.
    */
   check?(known: Known<z.output<I>>): Awaitable<readonly string[]>

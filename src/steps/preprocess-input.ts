@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { promptTypes } from '../data/handlers/prompt-templates.ts'
 import { handlerNames } from '../data/handlers/registry.ts'
 import { Corpus, HfModel } from './artifacts.ts'
+import { toolchainFields } from './toolchain/toolchain-fields.ts'
 
 const size = z.number().int().positive()
 
@@ -45,6 +46,7 @@ export const PreprocessInput = z.object({
   mapKeys: z.record(z.string(), z.union([z.string(), z.record(z.string(), z.string())])).optional(),
   /** `exact`: also do what ModelLink does where that is hardly what was meant. */
   compat: z.literal('exact').optional(),
+  ...toolchainFields,
 })
 
 export type PreprocessInput = z.output<typeof PreprocessInput>

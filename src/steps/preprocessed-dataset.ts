@@ -18,7 +18,8 @@ import type { PreprocessFields } from './preprocess-input.ts'
 export interface PreprocessedDataset extends MegatronDataset {
   /** Absent when no validation data was asked for. */
   readonly validation?: MegatronDataset | undefined
-  readonly report: ReportFacts
+  /** Absent when a toolchain made it, which does not tell. */
+  readonly report?: ReportFacts | undefined
 }
 
 /** The report in numbers; see `PreprocessReport`. */
@@ -42,7 +43,7 @@ export const PreprocessedDataset: z.ZodType<PreprocessedDataset, PreprocessedDat
   defineArtifact<PreprocessedDataset>('megatron-dataset', {
     ...datasetFacts,
     validation: MegatronDataset.optional(),
-    report: ReportFacts,
+    report: ReportFacts.optional(),
   })
 
 /** What became of the rows, in a few phrases. */
@@ -51,6 +52,8 @@ export function summarizeDataset({ report, validation, ...train }: PreprocessedD
     sequences: samples,
     tokens,
   })
+  if (report === undefined)
+    return [`${train.samples.toLocaleString('en')} sequences, ${train.tokens.toLocaleString('en')} tokens`]
   return summarize({ ...report, train: samplesOf(train), validation: validation && samplesOf(validation) })
 }
 

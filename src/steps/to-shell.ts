@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { hfToMegatronCommand, megatronToHfCommand } from '../ascendspeed/conversion-arguments.ts'
+import { withExtraArgs } from '../ascendspeed/extra-arguments.ts'
 import { preprocessCommand } from '../ascendspeed/preprocess-arguments.ts'
 import { type ShellScript, type ShellWork, shellScripts } from '../ascendspeed/shell-scripts.ts'
 import { hfToMegatronOf, megatronToHfOf, preprocessingOf, trainingOfStep } from '../ascendspeed/step-inputs.ts'
@@ -14,11 +15,12 @@ import type { Target } from '../flow/ref.ts'
 import { readArchitecture } from '../models/config.ts'
 import type { HfModel, MegatronCheckpoint, MegatronDataset } from './artifacts.ts'
 import type { PreprocessInput } from './preprocess-input.ts'
+import type { ToolchainFields } from './toolchain/toolchain-fields.ts'
 import type { TrainInput } from './train-input.ts'
 import { iterationsOf, scheduleOf } from './train-layout.ts'
 
 export interface ToShellOptions extends Pick<PlanOptions, 'store'> {
-  /** The checkout that the scripts call; see `ascendSpeed`. */
+  /** The checkout that the scripts call, but for calls that name their own; see `ascendSpeed`. */
   readonly toolchain: Toolchain
   /** Folder for what the scripts write: `data`, `weights`, `checkpoint`, `hf`, each below the name of its call. */
   readonly folder: string
@@ -70,13 +72,14 @@ interface ExportOptions extends ToShellOptions {
 }
 
 async function exported({ call, record, places }: Work, options: ExportOptions): Promise<Exported> {
-  const { toolchain, input, dir, known } = options
+  const { input, dir, known } = options
+  const { toolchain = options.toolchain, extraArgs = [] } = input as ToolchainFields
   const { name } = call
   switch (call.step.spec.name) {
     case 'preprocess': {
       const prefix = join(dir, 'data')
       const given = input as PreprocessInput
-      const launch = preprocessCommand(toolchain, preprocessingOf(given, prefix))
+      const launch = withExtraArgs(preprocessCommand(toolchain, preprocessingOf(given, prefix)), extraArgs)
       const output = datasetOf(given, { prefix, record: record?.output })
       known.tokenizers.set(output.path, given.tokenizer.path)
       return { output, work: { name, launch, before: [folder(dir)] } }
@@ -85,7 +88,8 @@ async function exported({ call, record, places }: Work, options: ExportOptions):
       const given = input as Parameters<typeof hfToMegatronOf>[0] & { readonly model: HfModel }
       const architecture = await readArchitecture(given.model.path)
       const save = join(dir, 'weights')
-      const launch = hfToMegatronCommand(toolchain, hfToMegatronOf(given, { architecture, save }))
+      const command = hfToMegatronCommand(toolchain, hfToMegatronOf(given, { architecture, save }))
+      const launch = withExtraArgs(command, extraArgs)
       const { parallel, layout } = given
       const output = { kind: 'megatron-checkpoint', path: save, iteration: 1, ...parallel, layout, architecture }
       return { output, work: { name, launch } }
@@ -100,7 +104,7 @@ async function exported({ call, record, places }: Work, options: ExportOptions):
         })
       const save = join(dir, 'checkpoint')
       const { saveInterval } = scheduleOf(given, trainIters)
-      const tokenizer = known.tokenizers.get(data.path) ?? options.tokenizer
+      const tokenizer = given.tokenizer?.path ?? known.tokenizers.get(data.path) ?? options.tokenizer
       if (tokenizer === undefined)
         throw new PlanError(`${name}: its data is not made here, so that its tokenizer is not known; name it.`)
       if (lora) known.adapters.set(save, lora)
@@ -117,18 +121,21 @@ async function exported({ call, record, places }: Work, options: ExportOptions):
         ...{ kind: 'megatron-checkpoint', path: save, iteration: trainIters, tp, pp, layout, architecture },
         ...(lora ? { loraBase: init } : {}),
       }
-      return { output, work: { name, launch: trainCommand(toolchain, training), before: [folder(dir)] } }
+      return {
+        output,
+        work: { name, launch: withExtraArgs(trainCommand(toolchain, training), extraArgs), before: [folder(dir)] },
+      }
     }
     case 'megatronToHf': {
       const { checkpoint, like, dtype } = input as { checkpoint: MegatronCheckpoint; like: HfModel; dtype?: 'bf16' }
       const save = join(dir, 'hf')
-      const { output: path, ...launch } = megatronToHfCommand(
+      const { output: path, ...command } = megatronToHfCommand(
         toolchain,
         megatronToHfOf({ checkpoint, dtype }, { save, lora: known.adapters.get(checkpoint.path) }),
       )
       // The toolchain writes into the folder of the model that it is to be like.
       const before = [folder(dir), ['cp', '-r', { read: like.path }, { write: save }]]
-      return { output: { kind: 'hf-model', path }, work: { name, launch, before } }
+      return { output: { kind: 'hf-model', path }, work: { name, launch: withExtraArgs(command, extraArgs), before } }
     }
   }
   const body = bodyOf(call)

@@ -44,9 +44,9 @@ export function trainArguments(
 }
 
 /** Global batches that hold all of the validation data once. */
-function evalIters(
+export function evalIters(
   { instruction, samples, tokens }: MegatronDataset,
-  { seqLength, globalBatchSize }: TrainInput,
+  { seqLength, globalBatchSize }: Pick<TrainInput, 'seqLength' | 'globalBatchSize'>,
 ): number {
   const windows = instruction ? samples : Math.floor((tokens - 1) / seqLength)
   return Math.max(1, Math.ceil(windows / globalBatchSize))

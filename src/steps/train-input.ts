@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import { MegatronCheckpoint, MegatronDataset } from './artifacts.ts'
+import { HfModel, MegatronCheckpoint, MegatronDataset } from './artifacts.ts'
+import { toolchainFields } from './toolchain/toolchain-fields.ts'
 
 const count = z.number().int().nonnegative()
 const size = z.number().int().positive()
@@ -10,10 +11,12 @@ export const TrainInput = z.object({
   /** Data to measure on, never trained on. */
   validation: MegatronDataset.optional(),
   init: MegatronCheckpoint,
+  /** The folder with the tokenizer's files; a toolchain needs it, the embedded trainer does not read it. */
+  tokenizer: HfModel.optional(),
   /** Layout of the training; default: the checkpoint's. */
   parallel: z.strictObject({ tp: size.optional(), pp: size.optional() }).optional(),
   nodes: size.default(1),
-  /** NPUs of each node, for the layout's arithmetic; default: as many as one model replica needs. */
+  /** NPUs of each node; default: as many as one model replica needs. */
   devicesPerNode: size.optional(),
   seqLength: size,
   /** Longest sequence that the model may take; default: its own. RoPE goes on beyond what the model was made for. */
@@ -68,6 +71,7 @@ export const TrainInput = z.object({
   numerics: z.enum(['reproducible', 'fast']).default('reproducible'),
   /** Threads of the embedded trainer; results do not depend on it. Default: up to 4. */
   threads: size.optional(),
+  ...toolchainFields,
 })
 
 export type TrainInput = z.output<typeof TrainInput>

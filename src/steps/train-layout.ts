@@ -35,7 +35,7 @@ export function checkTraining(known: Known<TrainInput>): string {
       ...{ lr, minLr, trainIters: iterationsOf(known), lrDecayIters, lrWarmupIters, lrWarmupFraction },
     },
   })
-  refuseOtherAttention(architecture, seqLength)
+  if (!known.toolchain) refuseOtherAttention(architecture, seqLength)
   if ((init?.tp ?? tp) !== tp || (init?.pp ?? pp) !== pp)
     throw new LayoutError(
       `training at tp ${tp} · pp ${pp} does not fit weights cut at tp ${init?.tp} · pp ${init?.pp}.`,
@@ -96,6 +96,6 @@ function refuseOtherAttention(model: Known<Architecture>, seqLength = 0): void {
   ].find(Boolean)
   if (found)
     throw new UnsupportedError(`the model has ${found} which the embedded trainer does not compute.`, {
-      hint: 'It can be converted, but not trained here.',
+      hint: 'It can be converted, and trained with a toolchain.',
     })
 }

@@ -6,6 +6,8 @@ import { FormatError, JobError } from '../errors.ts'
 import { defineArtifact } from '../flow/artifact.ts'
 import { defineStep } from '../flow/step.ts'
 import { checkpointFacts, type MegatronCheckpoint } from './artifacts.ts'
+import { checkToolchainTraining } from './toolchain/check-training.ts'
+import { isOfToolchain, prepareToolchainTraining, proveTraining, toolchainTrainLaunch } from './toolchain/train-job.ts'
 import { trainArguments } from './train-arguments.ts'
 import { estimateTraining } from './train-estimate.ts'
 import { TrainInput } from './train-input.ts'
@@ -39,9 +41,10 @@ export const TrainedCheckpoint: z.ZodType<TrainedCheckpoint, TrainedCheckpoint> 
 )
 
 /**
- * Trains a model with the embedded CPU trainer, as a job that resumes at its last checkpoint.
+ * Trains a model, as a job that resumes at its last checkpoint: with the embedded CPU trainer, or with `toolchain` on
+ * NPUs.
  *
- * The trainer honours AscendSpeed's contract (arguments, dataset and shard files, log lines) and computes in
+ * The embedded trainer honours AscendSpeed's contract (arguments, dataset and shard files, log lines) and computes in
  * float32 on this machine; tensor and pipeline parallel sizes only shape the shards.
  * @throws LayoutError, before anything runs, when the layout cannot be; InputError, JobError.
  */
@@ -51,7 +54,20 @@ export const train = defineStep({
   input: TrainInput,
   output: TrainedCheckpoint,
   omitFromKey: ['threads'],
-  check: known => [checkTraining(known), ...scheduleFacts(known)],
+  check: known => [checkTraining(known), ...scheduleFacts(known), ...checkToolchainTraining(known)],
+  warn: ({ toolchain, init, parallel, nodes, devicesPerNode }, executor) => {
+    if (!executor) return []
+    const { name, devicesPerNode: there } = executor
+    if (!toolchain)
+      return there
+        ? [`${name} has ${there} NPUs, which the embedded trainer leaves idle: name a toolchain to train on them.`]
+        : []
+    const { tp = init?.tp, pp = init?.pp } = parallel ?? {}
+    const needed = devicesPerNode ?? (tp && pp && Math.ceil((tp * pp) / (nodes ?? 1)))
+    return there === undefined
+      ? [`${name} does not say how many NPUs it has; the job is started as if there were ${needed ?? 'enough'}.`]
+      : []
+  },
   estimate: estimateTraining,
   summarize: ({ iteration, loss, validationLoss, tokensPerSecond }) => [
     `${iteration} iterations`,
@@ -71,12 +87,14 @@ export const train = defineStep({
 }).job({
   launch: (input, { workDir }) => {
     checkTraining(input)
+    if (isOfToolchain(input)) return toolchainTrainLaunch(input, { workDir })
     return {
       argv: trainArguments(input, { iterations: iterationsOf(input)!, save: saveFolder(workDir) }),
       nodes: 1,
       devicesPerNode: 0,
     }
   },
+  prepare: (input, context) => (isOfToolchain(input) ? prepareToolchainTraining(input, context) : undefined),
   metricsFrom: (line, { seqLength }) => {
     const validation = parseValidationLine(line)
     if (validation) return { iteration: validation.iteration, validationLoss: validation.loss }
@@ -92,18 +110,19 @@ export const train = defineStep({
       Object.entries(values).filter((entry): entry is [string, number] => entry[1] !== undefined),
     )
   },
-  collect: async ({ init, parallel, lora }, { workDir }) => {
-    const path = saveFolder(workDir)
-    const report = await readReport(join(path, 'train-report.json'))
-    return {
-      kind: 'megatron-checkpoint',
-      path,
-      iteration: report.iterations,
-      ...{ tp: parallel?.tp ?? init.tp, pp: parallel?.pp ?? init.pp, layout: init.layout },
-      architecture: init.architecture,
-      ...(lora ? { loraBase: init } : {}),
-      ...{ loss: report.finalLoss, validationLoss: report.validationLoss, tokensPerSecond: report.tokensPerSecond },
+  collect: async (input, context) => {
+    const { init, parallel, lora, validation } = input
+    const { tp = init.tp, pp = init.pp } = parallel ?? {}
+    const facts = { tp, pp, layout: init.layout, architecture: init.architecture, ...(lora ? { loraBase: init } : {}) }
+    if (isOfToolchain(input)) {
+      const { loss, tokensPerSecond, validationLoss } = context.lastMetrics
+      const measured = validation && validationLoss !== undefined ? { after: validationLoss } : undefined
+      const results = { loss, tokensPerSecond, validationLoss: measured }
+      return { kind: 'megatron-checkpoint', ...(await proveTraining(input, context)), ...facts, ...results }
     }
+    const path = saveFolder(context.workDir)
+    const { iterations, finalLoss, ...report } = await readReport(join(path, 'train-report.json'))
+    return { kind: 'megatron-checkpoint', path, iteration: iterations, ...facts, loss: finalLoss, ...report }
   },
 })
 

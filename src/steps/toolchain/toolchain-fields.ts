@@ -1,0 +1,48 @@
+import { z } from 'zod'
+import { withExtraArgs } from '../../ascendspeed/extra-arguments.ts'
+import { generationFacts } from '../../ascendspeed/generations.ts'
+import { Toolchain, type ToolchainCommand } from '../../ascendspeed/toolchain.ts'
+import { withToolkitEnvironment } from '../../ascendspeed/toolkit-environment.ts'
+import { InputError } from '../../errors.ts'
+import type { Known } from '../../flow/call.ts'
+import type { Launch } from '../../flow/launch.ts'
+
+/** What the four steps take alike, to be carried out by the toolchain as a job. */
+export const toolchainFields = {
+  /** The checkout that does the work, `ascendSpeed({ dir })`; default: this library itself. */
+  toolchain: Toolchain.optional(),
+  /** Further arguments of the toolchain's program; one that contradicts what the call says is refused by name. */
+  extraArgs: z
+    .array(z.union([z.string(), z.number(), z.strictObject({ read: z.string().min(1) })]))
+    .readonly()
+    .optional(),
+}
+
+export type ToolchainFields = z.output<z.ZodObject<typeof toolchainFields>>
+
+/**
+ * What is to be said of a call about the toolchain. `command` makes the call's command from what is known, so that what
+ * the toolchain cannot do is refused before anything runs; it gives undefined while too little is known.
+ * @throws InputError for `extraArgs` without a toolchain, and for those that `checkExtraArgs` refuses.
+ */
+export function toolchainFacts(
+  { toolchain, extraArgs }: Known<ToolchainFields>,
+  command: (toolchain: Toolchain) => ToolchainCommand | undefined,
+): readonly string[] {
+  if (!toolchain?.generation || !toolchain.dir) {
+    if (extraArgs === undefined) return []
+    throw new InputError('extraArgs are arguments of the toolchain, and none is named.', {
+      ...{ field: 'extraArgs', hint: 'Name one: toolchain: ascendSpeed({ dir }).' },
+    })
+  }
+  const { generation, dir } = toolchain
+  const made = command({ generation, dir })
+  if (made) withExtraArgs(made, extraArgs ?? [])
+  return [generationFacts[generation].title]
+}
+
+/** The job that a command of the toolchain is. @throws InputError as `checkExtraArgs` does. */
+export function toolchainLaunch(command: ToolchainCommand, extraArgs: ToolchainFields['extraArgs']): Launch {
+  const { argv, env = {}, dir, nodes, devicesPerNode } = withExtraArgs(command, extraArgs ?? [])
+  return withToolkitEnvironment({ argv, env, dir, nodes, devicesPerNode })
+}
