@@ -94,7 +94,7 @@ function lostText(
   const hours = ms === undefined ? '' : ` (${((lost * ms * devices) / 3.6e6).toPrecision(2)} device-hours)`
   const begin =
     newestComplete === 0 ? 'begins again: no checkpoint is complete' : `goes on from iteration ${newestComplete}`
-  return `${begin}; ${lost === 0 ? 'nothing after it is known to be lost' : `${lost} iterations after it are lost${hours}`}`
+  return `${begin}; ${lost === 0 ? 'nothing after it is known to be lost' : `${lost} iteration${lost === 1 ? '' : 's'} after it ${lost === 1 ? 'is' : 'are'} lost${hours}`}`
 }
 
 /**
