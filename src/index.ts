@@ -1,6 +1,6 @@
 export type { Generation } from './ascendspeed/generations.ts'
 export type { ShellScript } from './ascendspeed/shell-scripts.ts'
-export type { Toolchain } from './ascendspeed/toolchain.ts'
+export type { Toolchain, ToolchainScripts } from './ascendspeed/toolchain.ts'
 export { ascendSpeed } from './ascendspeed/toolchain.ts'
 export type { DiagnoseOptions, Diagnosis, Repair } from './checkpoint/diagnose.ts'
 export { diagnose, repair } from './checkpoint/diagnose.ts'

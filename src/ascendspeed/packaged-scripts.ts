@@ -56,8 +56,13 @@ export interface PackagedLaunch {
   readonly devicesPerNode: number
 }
 
-const read = ['ORIGINAL_TRAIN_DATA_PATH', 'ORIGINAL_HF_WEIGHT', 'TOKENIZER_PATH']
-const written = ['PROCESSED_DATA_PREFIX', 'CONVERT_MODEL_PATH', 'MODEL_SAVE_PATH']
+const read = ['ORIGINAL_TRAIN_DATA_PATH', 'TOKENIZER_PATH']
+/** Some of them are only read by some scripts, whose sources do not tell. */
+const written = ['ORIGINAL_HF_WEIGHT', 'PROCESSED_DATA_PREFIX', 'CONVERT_MODEL_PATH', 'MODEL_SAVE_PATH']
+
+/** The original model is written into on the way back only. */
+const isRead = (name: string, { script }: PackagedLaunch) =>
+  read.includes(name) || (name === 'ORIGINAL_HF_WEIGHT' && !(script.part === 'convert' && script.direction === 'mg2hf'))
 
 /** Goes into the package, exports the pairs of words up to `--`, installs and runs what comes after. */
 const program = [
@@ -101,13 +106,14 @@ export function packagedScriptPath({ model, folder, script }: PackagedLaunch): s
   return `scripts/${folder ?? series}/${names[script.part]}`
 }
 
-function variableWords({ variables, nodes, devicesPerNode }: PackagedLaunch): readonly Word[] {
+function variableWords(packaged: PackagedLaunch): readonly Word[] {
+  const { variables, nodes, devicesPerNode } = packaged
   const { CONVERT_MG2HF, ...values } = variables
   const given = Object.entries(values).flatMap(([name, value]): readonly Word[] => {
     if (value === undefined) return []
     if (typeof value === 'number' && !(value >= 0)) throw new InputError(`${name} ${value}: expected a number from 0.`)
     if (typeof value === 'number') return [name, value]
-    return [name, read.includes(name) ? { read: value } : written.includes(name) ? { write: value } : value]
+    return [name, isRead(name, packaged) ? { read: value } : written.includes(name) ? { write: value } : value]
   })
   return [
     ...given,

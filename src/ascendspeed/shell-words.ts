@@ -51,9 +51,14 @@ const conversionVariables = (fromHf: boolean): Readonly<Record<string, string>> 
     ? { '--load-dir': 'ORIGINAL_HF_WEIGHT', '--save-dir': 'CONVERT_MODEL_PATH' }
     : { '--load-dir': 'MODEL_SAVE_PATH', '--save-dir': 'ORIGINAL_HF_WEIGHT' }
 
+/** The guide's variable for each flag of a command line. */
+export function variableNames(argv: readonly Word[]): Readonly<Record<string, string>> {
+  return { ...flagVariables, ...conversionVariables(argv.includes('--tokenizer-model')) }
+}
+
 /** A command line with the guide's variables in place of the values that they name. */
 export function shellCommand(argv: readonly Word[]): ShellCommand {
-  const names = { ...flagVariables, ...conversionVariables(argv.includes('--tokenizer-model')) }
+  const names = variableNames(argv)
   const variables = new Map<string, string>()
   const program =
     argv[0] === 'torchrun' ? argv.findIndex((_, i) => i > 1 && !isFlag(argv[i]) && !isFlag(argv[i - 1])) : -1

@@ -13,26 +13,45 @@ export interface Toolchain {
   readonly generation: Generation
   /** Root of the checkout, where `pretrain_gpt.py` is. */
   readonly dir: string
+  /** Do it with the vendor's packaged scripts; default: the toolchain's own programs. */
+  readonly scripts?: ToolchainScripts | undefined
+}
+
+/** Which of the AscendCloud package's scripts to start. */
+export interface ToolchainScripts {
+  /** As in the guide's table: `llama2-13b`. */
+  readonly model: string
+  /** The model's folder below `scripts/`; default its name up to the size. */
+  readonly folder?: string | undefined
+  /** Run `scripts/install.sh` first; default true. */
+  readonly install?: boolean | undefined
 }
 
 /** Schema of the record, for steps that take one. */
 export const Toolchain: z.ZodType<Toolchain, Toolchain> = z.strictObject({
   generation: z.enum(generations),
   dir: z.string().min(1),
+  scripts: z
+    .strictObject({ model: z.string(), folder: z.string().optional(), install: z.boolean().optional() })
+    .optional(),
 })
 
 /**
  * Names a checkout of AscendSpeed, ModelLink or MindSpeed-LLM for steps to work with. Without a `generation` it is
- * told by the files in `dir`, which then has to be on this machine too.
+ * told by the files in `dir`, which then has to be on this machine too. With `scripts`, `dir` is the package's
+ * `llm_train/AscendSpeed`, and the generation that of the ModelLink that its `install.sh` puts there.
  * @throws InputError, UnsupportedError as `detectGeneration` does.
  */
 export function ascendSpeed(options: {
   readonly dir: string
   readonly generation?: Generation | undefined
+  readonly scripts?: ToolchainScripts | undefined
 }): Toolchain {
   if (options.dir.trim() === '') throw new InputError("The toolchain's folder is empty.")
   const dir = resolve(options.dir)
-  return { generation: options.generation ?? detectGeneration(dir), dir }
+  const { scripts } = options
+  const generation = options.generation ?? detectGeneration(scripts ? join(dir, 'ModelLink') : dir)
+  return { generation, dir, ...(scripts ? { scripts } : {}) }
 }
 
 /** One command of the toolchain: a launch, with what has to be known to check and to print it. */

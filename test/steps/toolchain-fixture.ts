@@ -73,7 +73,7 @@ export function pipeline(
   const by = native ? {} : { toolchain }
   const data = preprocess({ corpus: corpus(join(dir, 'rows.jsonl')), tokenizer: base, ...instructions, ...by })
   const init = hfToMegatron({ model: base, parallel, layout, ...by })
-  const numbers = { seqLength: 128, microBatchSize: 4, globalBatchSize: 8, lr: 1e-3, trainIters: 6, saveInterval: 2 }
+  const numbers = { seqLength: 128, microBatchSize: 1, globalBatchSize: 2, lr: 1e-3, trainIters: 6, saveInterval: 2 }
   const input = { data, init, tokenizer: base, ...numbers, ...training, toolchain } as Parameters<typeof train>[0]
   const trained = train(input, { retryDelayMs: 1 })
   const hf = megatronToHf({ checkpoint: trained, like: base, toolchain })

@@ -22,7 +22,7 @@ const prefixIn = ({ workDir }: Place) => join(workDir, 'data')
 /** `preprocess` as a job of the toolchain. */
 export const preprocessJob = {
   launch: (input: Input, place: Place): Launch =>
-    toolchainLaunch(preprocessCommand(input.toolchain, preprocessingOf(input, prefixIn(place))), input.extraArgs),
+    toolchainLaunch(preprocessCommand(input.toolchain, preprocessingOf(input, prefixIn(place))), input),
 
   /** A shorter attempt would leave the tail of a longer one's files, and parts of `--n-subs` lie beside them. */
   prepare: async (_: Input, { workDir }: Place): Promise<void> => {

@@ -30,7 +30,7 @@ const hfFolder = ({ workDir }: Place) => join(workDir, 'hf')
 /** `megatronToHf` as a job of the toolchain. */
 export const toHfJob = {
   launch: async (input: Input, place: Place): Promise<Launch> => {
-    const { checkpoint, toolchain, extraArgs } = input
+    const { checkpoint, toolchain } = input
     const { iteration, architecture, loraBase } = checkpoint
     for (const loaded of [checkpoint, ...(loraBase ? [loraBase] : [])]) await refuseOtherIteration(loaded)
     // The artifact tells neither the type of the weights nor the rank of adapters; the shards do.
@@ -38,7 +38,7 @@ export const toHfJob = {
     await shards.close()
     const dtype = shards.weights[0]?.shards[0]?.tensor.dtype === 'F16' ? 'fp16' : 'bf16'
     const conversion = megatronToHfOf({ checkpoint, dtype }, { save: originalFolder(place), lora: shards.lora })
-    return toolchainLaunch(megatronToHfCommand(toolchain, conversion), extraArgs)
+    return toolchainLaunch(megatronToHfCommand(toolchain, conversion), input)
   },
 
   prepare: async ({ like }: Input, place: Place): Promise<void> => {

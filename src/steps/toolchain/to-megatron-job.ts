@@ -21,7 +21,7 @@ export const toMegatronJob = {
   launch: async (input: Input, place: Place): Promise<Launch> => {
     const architecture = await readArchitecture(input.model.path)
     const conversion = hfToMegatronOf(input, { architecture, save: saveFolder(place) })
-    return toolchainLaunch(hfToMegatronCommand(input.toolchain, conversion), input.extraArgs)
+    return toolchainLaunch(hfToMegatronCommand(input.toolchain, conversion), input)
   },
 
   /** The converter writes into a folder that is there: ranks of an earlier attempt would stay. */

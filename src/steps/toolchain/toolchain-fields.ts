@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { withExtraArgs } from '../../ascendspeed/extra-arguments.ts'
 import { generationFacts } from '../../ascendspeed/generations.ts'
+import { packagedCommand } from '../../ascendspeed/packaged-command.ts'
 import { Toolchain, type ToolchainCommand } from '../../ascendspeed/toolchain.ts'
 import { withToolkitEnvironment } from '../../ascendspeed/toolkit-environment.ts'
 import { InputError } from '../../errors.ts'
@@ -35,14 +36,23 @@ export function toolchainFacts(
       ...{ field: 'extraArgs', hint: 'Name one: toolchain: ascendSpeed({ dir }).' },
     })
   }
-  const { generation, dir } = toolchain
+  const { generation, dir, scripts } = toolchain
   const made = command({ generation, dir })
-  if (made) withExtraArgs(made, extraArgs ?? [])
-  return [generationFacts[generation].title]
+  // What is known of it was given whole: it takes no ref.
+  if (made) toolchainLaunch(made, { toolchain: toolchain as Toolchain, extraArgs })
+  return [`${generationFacts[generation].title}${scripts ? `, packaged scripts of ${scripts.model}` : ''}`]
 }
 
-/** The job that a command of the toolchain is. @throws InputError as `checkExtraArgs` does. */
-export function toolchainLaunch(command: ToolchainCommand, extraArgs: ToolchainFields['extraArgs']): Launch {
-  const { argv, env = {}, dir, nodes, devicesPerNode } = withExtraArgs(command, extraArgs ?? [])
+/**
+ * The job that a command of the toolchain is.
+ * @throws InputError as `checkExtraArgs` does, and for extra arguments of packaged scripts, which take none.
+ */
+export function toolchainLaunch(
+  command: ToolchainCommand,
+  { toolchain: { scripts }, extraArgs = [] }: ToolchainFields & { readonly toolchain: Toolchain },
+): Launch {
+  if (scripts && extraArgs.length > 0) throw new InputError('extraArgs: the packaged scripts take no arguments.')
+  if (scripts) return withToolkitEnvironment(packagedCommand(command, scripts))
+  const { argv, env = {}, dir, nodes, devicesPerNode } = withExtraArgs(command, extraArgs)
   return withToolkitEnvironment({ argv, env, dir, nodes, devicesPerNode })
 }

@@ -29,12 +29,12 @@ export async function toolchainTrainLaunch(
   input: ToolchainTrainInput,
   { workDir }: Pick<StepContext, 'workDir'>,
 ): Promise<Launch> {
-  const { init, lora, extraArgs } = input
+  const { init, lora, toolchain } = input
   const found = await examine(saveFolder(workDir), init.architecture)
-  const resume = found?.newestComplete !== undefined
+  const resume = found?.newestComplete !== undefined && !toolchain.scripts
   // Adapters always need their base.
   if (!resume || lora) await refuseOtherIteration(init)
-  return toolchainLaunch(toolchainTrainCommand(input, { workDir, resume }), extraArgs)
+  return toolchainLaunch(toolchainTrainCommand(input, { workDir, resume }), input)
 }
 
 /** The same, from what is known already: nothing is looked up. @throws UnsupportedError, LayoutError, InputError. */
@@ -69,6 +69,8 @@ export async function prepareToolchainTraining(
   const { architecture } = input.init
   // Index caches that were being written when their writer died would be believed.
   await rm(cacheFolder(workDir), { recursive: true, force: true })
+  // Whether packaged scripts would go on from there is theirs to say, so that they begin again.
+  if (input.toolchain.scripts) await rm(save, { recursive: true, force: true })
   const found = await examine(save, architecture)
   if (found === undefined || found.iterations.length === 0) return
   const { newestComplete } = found
