@@ -5,7 +5,7 @@ import { openMegatronCheckpoint } from 'ascendflow/formats'
 import { describe, expect, it } from 'vitest'
 import { failure, makeFixture, told } from './toolchain-fixture.ts'
 
-describe('a job of the toolchain that ends with exit code 0', () => {
+describe('a job of the toolchain that ends with exit code 0', { timeout: 120_000 }, () => {
   it('and without datasets has failed, and is tried again', async () => {
     const fixture = await makeFixture('modellink-1.1')
     await fixture.double.inject({ kind: 'early-exit' })

@@ -1,5 +1,5 @@
-import { cp, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { cp } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
 import {
   corpus,
   type Executor,
@@ -14,9 +14,16 @@ import {
   train,
 } from 'ascendflow'
 import { makeToolchainDouble, type ToolchainDouble } from 'ascendflow/testing'
-import { makeModel } from '../../examples/quickstart/make-model.ts'
 import type { Generation } from '../../src/ascendspeed/generations.ts'
+import type { Architecture } from '../../src/models/architecture.ts'
+import { llama, tinyWeights, writeHfFolder } from '../checkpoint/fixtures/tiny-model.ts'
 import { newFolder } from '../engine/steps.ts'
+
+const golden = resolve('test/data/golden/tiny')
+const architecture: Architecture = { ...llama, vocabSize: 300, maxPositionEmbeddings: 256 }
+
+/** Four rows of instructions. */
+export const rows = join(golden, 'data.jsonl')
 
 /** A small model, rows, a double of the toolchain, and the four steps carried out by it. */
 export interface Fixture {
@@ -32,28 +39,16 @@ export interface Fixture {
 
 export async function makeFixture(generation: Generation, options: Options = {}): Promise<Fixture> {
   const dir = await newFolder()
-  await cp(await madeModel(), join(dir, 'model'), { recursive: true })
-  const rows = (await readFile('examples/quickstart/instructions.jsonl', 'utf8')).split('\n').slice(0, 24)
-  await writeFile(join(dir, 'rows.jsonl'), rows.join('\n'))
+  await writeHfFolder(join(dir, 'model'), architecture, tinyWeights(architecture))
+  await cp(join(golden, 'tok'), join(dir, 'model'), { recursive: true })
   const base = hfModel(join(dir, 'model'))
   const double = await makeToolchainDouble(join(dir, 'toolchain'), { generation })
   const { toolchain } = double
   return {
     ...{ dir, store: join(dir, 'store'), double, toolchain, base },
     npus: local({ env: double.env(process.env.PATH), devicesPerNode: 8 }),
-    steps: pipeline({ dir, base, toolchain }, options),
+    steps: pipeline({ base, toolchain }, options),
   }
-}
-
-let model: Promise<string> | undefined
-
-/** The same small model for all tests of a file. */
-function madeModel(): Promise<string> {
-  model ??= newFolder().then(async dir => {
-    await makeModel(dir)
-    return dir
-  })
-  return model
 }
 
 interface Options {
@@ -66,14 +61,14 @@ interface Options {
 }
 
 export function pipeline(
-  { dir, base, toolchain }: Pick<Fixture, 'dir' | 'base' | 'toolchain'>,
+  { base, toolchain }: Pick<Fixture, 'base' | 'toolchain'>,
   { parallel = { tp: 2, pp: 1 }, layout = 'legacy', training = {}, native = false }: Options,
 ) {
-  const instructions = { handler: 'GeneralInstructionHandler', appendEod: true } as const
+  const instructions = { handler: 'GeneralInstructionHandler', appendEod: true, seqLength: 256 } as const
   const by = native ? {} : { toolchain }
-  const data = preprocess({ corpus: corpus(join(dir, 'rows.jsonl')), tokenizer: base, ...instructions, ...by })
+  const data = preprocess({ corpus: corpus(rows), tokenizer: base, ...instructions, ...by })
   const init = hfToMegatron({ model: base, parallel, layout, ...by })
-  const numbers = { seqLength: 128, microBatchSize: 1, globalBatchSize: 2, lr: 1e-3, trainIters: 6, saveInterval: 2 }
+  const numbers = { seqLength: 256, microBatchSize: 1, globalBatchSize: 2, lr: 1e-3, trainIters: 6, saveInterval: 2 }
   const input = { data, init, tokenizer: base, ...numbers, ...training, toolchain } as Parameters<typeof train>[0]
   const trained = train(input, { retryDelayMs: 1 })
   const hf = megatronToHf({ checkpoint: trained, like: base, toolchain })

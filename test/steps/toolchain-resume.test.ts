@@ -1,7 +1,9 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { run } from 'ascendflow'
+import { openMegatronCheckpoint } from 'ascendflow/formats'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { readAll, sorted } from '../checkpoint/fixtures/tiny-model.ts'
 import { type Fixture, makeFixture, pipeline, told } from './toolchain-fixture.ts'
 
 let fixture: Fixture
@@ -15,11 +17,20 @@ beforeAll(async () => {
 const training = (seed: number, options: object = {}) =>
   pipeline(fixture, { native: true, training: { seed, ...options } }).trained
 
-const weights = (path: string) => readFile(join(path, 'iter_0000006', 'mp_rank_01', 'model_optim_rng.pt'))
+/** All weights, by name. */
+async function weights(path: string) {
+  const shards = await openMegatronCheckpoint(path, { iteration: 6 })
+  try {
+    return sorted(await readAll(shards))
+  } finally {
+    await shards.close()
+  }
+}
+
 const trainings = async () => (await fixture.double.runs()).map(({ argv }) => argv)
 const wordAfter = (argv: readonly string[] | undefined, flag: string) => argv?.[argv.indexOf(flag) + 1]
 
-describe('a training on the toolchain', () => {
+describe('a training on the toolchain', { timeout: 120_000 }, () => {
   it('goes on from its newest complete checkpoint, says what was lost, and ends as if nothing had happened', async () => {
     await fixture.double.inject({ kind: 'early-exit', at: 5 })
     await fixture.double.inject({ kind: 'torn-zip', at: 6 })
