@@ -36,6 +36,8 @@ export async function followJob({ work, input, context, tell }: JobOptions): Pro
     const before = await newestAttempt(places.attempts)
     // Without a note no job can be alive, so that this is the time to touch what jobs write.
     await body.prepare?.(known, { ...context, lastMetrics: await readMetrics(places.attempts, before) })
+    // What cannot be launched is not noted: nothing of it would ever be alive.
+    await launchOf(work, input)
     const attempt = 1 + before
     note = { attempt, id: `${call.step.spec.name}-${key.slice(0, 12)}-${attempt}`, executor: executor.name }
     await writeJobNote(places.job, note)

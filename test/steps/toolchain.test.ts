@@ -64,7 +64,7 @@ describe('the four steps with a toolchain', { timeout: 120_000 }, () => {
     const planned = await plan(steps, { store, on: npus })
     const launchOf = (name: string) => planned.steps.find(step => step.name === name)?.launch
     expect(launchOf('hfToMegatron')).toContain(
-      `tools/checkpoint/convert_ckpt.py --model-type GPT --loader llama2_hf --saver megatron --load-dir ${base.path}`,
+      ` python tools/checkpoint/convert_ckpt.py --model-type GPT --loader llama2_hf --saver megatron --load-dir ${base.path}`,
     )
     expect(launchOf('hfToMegatron')).toMatch(new RegExp(`^cd ${toolchain.dir} && bash -c `))
     expect(launchOf('train')).toBeUndefined()

@@ -47,6 +47,19 @@ function mustNotCompile(data: Ref<MegatronDataset>, init: Ref<MegatronCheckpoint
   return [tokens, data.token]
 }
 
+const either = { name: 'x', version: 1, input: z.object({ tool: z.string().optional() }), output: z.string() } as const
+
+function mustBeAFieldOfTheInput() {
+  const job = { launch: () => ({ argv: [], nodes: 1, devicesPerNode: 0 }), collect: () => '' }
+  // @ts-expect-error what decides is a field of the input
+  defineStep(either).runOrJobWith('tolo', () => '', job)
+  // As a job, the call has that field.
+  return defineStep(either).runOrJobWith('tool', ({ tool }) => tool ?? '', {
+    ...job,
+    collect: ({ tool }) => tool.trim(),
+  })
+}
+
 const step = defineStep({
   name: 'x',
   version: 1,
@@ -78,5 +91,6 @@ function mustCompile(data: Ref<MegatronDataset>, model: Ref<HfModel>) {
 it('a pipeline is a function of typed values', () => {
   expect(Object.keys(pipeline([1e-5, 3e-5]).models)).toEqual(['0', '1'])
   expectTypeOf<Corpus['textKey']>().toBeString()
-  expect([mustCompile, mustNotCompile].map(check => typeof check)).toEqual(['function', 'function'])
+  const checks = [mustCompile, mustNotCompile, mustBeAFieldOfTheInput]
+  expect(checks.every(check => typeof check === 'function')).toBe(true)
 })

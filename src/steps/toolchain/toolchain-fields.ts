@@ -1,3 +1,4 @@
+import { relative, sep } from 'node:path'
 import { z } from 'zod'
 import { withExtraArgs } from '../../ascendspeed/extra-arguments.ts'
 import { generationFacts } from '../../ascendspeed/generations.ts'
@@ -6,7 +7,7 @@ import { Toolchain, type ToolchainCommand } from '../../ascendspeed/toolchain.ts
 import { withToolkitEnvironment } from '../../ascendspeed/toolkit-environment.ts'
 import { InputError } from '../../errors.ts'
 import type { Known } from '../../flow/call.ts'
-import type { Launch } from '../../flow/launch.ts'
+import type { Launch, Word } from '../../flow/launch.ts'
 
 /** What the four steps take alike, to be carried out by the toolchain as a job. */
 export const toolchainFields = {
@@ -52,7 +53,15 @@ export function toolchainLaunch(
   { toolchain: { scripts }, extraArgs = [] }: ToolchainFields & { readonly toolchain: Toolchain },
 ): Launch {
   if (scripts && extraArgs.length > 0) throw new InputError('extraArgs: the packaged scripts take no arguments.')
-  if (scripts) return withToolkitEnvironment(packagedCommand(command, scripts))
-  const { argv, env = {}, dir, nodes, devicesPerNode } = withExtraArgs(command, extraArgs)
-  return withToolkitEnvironment({ argv, env, dir, nodes, devicesPerNode })
+  const launch = scripts ? packagedCommand(command, scripts) : withExtraArgs(command, extraArgs)
+  const { dir } = command
+  const { argv, env = {}, nodes, devicesPerNode } = launch
+  return withToolkitEnvironment({ argv: argv.map(word => fromCheckout(word, dir)), env, dir, nodes, devicesPerNode })
+}
+
+/** The checkout is where the job runs, maybe nowhere else: what lies in it is no file to be brought along. */
+function fromCheckout(word: Word, dir: string): Word {
+  if (typeof word !== 'object' || !('read' in word)) return word
+  if (word.read === dir) return dir
+  return word.read.startsWith(dir + sep) ? relative(dir, word.read) : word
 }
