@@ -1,4 +1,3 @@
-import { access } from 'node:fs/promises'
 import { type Diagnosis, diagnose } from '../../checkpoint/diagnose.ts'
 import { findingText } from '../../checkpoint/finding.ts'
 import { openMegatronShards } from '../../checkpoint/open-megatron.ts'
@@ -37,12 +36,13 @@ export async function proved<T>(ended: EndedJob, check: () => T | Promise<T>): P
 
 /** The doctor's opinion of a Megatron folder; undefined when there is nothing in it yet. */
 export async function examine(path: string, architecture: Architecture): Promise<Diagnosis | undefined> {
-  const isThere = await access(path).then(
-    () => true,
-    () => false,
-  )
-  // The doctor throws for a folder that holds no checkpoint of any kind.
-  return isThere ? diagnose(path, { architecture }).catch(() => undefined) : undefined
+  try {
+    return await diagnose(path, { architecture })
+  } catch (error) {
+    // That it holds no checkpoint of any kind; what cannot be read at all must not pass for empty.
+    if (isFlowError(error) && error.code === 'bad-format') return undefined
+    throw error
+  }
 }
 
 /** The doctor's errors, one after another, for a message. */
