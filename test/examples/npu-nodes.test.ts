@@ -5,7 +5,7 @@ import { expect, it, vi } from 'vitest'
 import { makeModel } from '../../examples/quickstart/make-model.ts'
 import { newFolder } from '../engine/steps.ts'
 
-it('the pipeline on NPU nodes does all four steps with the toolchain', async () => {
+it('the pipeline on NPU nodes does all four steps with the toolchain', { timeout: 180_000 }, async () => {
   const dir = await newFolder()
   await makeModel(join(dir, 'model'))
   const rows = (await readFile('examples/quickstart/instructions.jsonl', 'utf8')).split('\n').slice(0, 32)
