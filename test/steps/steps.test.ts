@@ -29,6 +29,12 @@ function closing<T extends { close(): unknown }>(opened: T): T {
   return opened
 }
 
+/** A matcher would go through two megabytes number by number. */
+async function sameWeights(...folders: readonly [string, string]): Promise<boolean> {
+  const [a, b] = await Promise.all(folders.map(folder => readFile(join(folder, 'model.safetensors'))))
+  return a!.equals(b!)
+}
+
 /** A copy of the model with other text in one of its files. */
 async function changed(name: string, file: string, change: (text: string) => string) {
   await cp(join(dir, 'model'), join(dir, name), { recursive: true })
@@ -62,9 +68,7 @@ describe('the four steps', () => {
   it('take a model through shards and back without changing a bit', async () => {
     const checkpoint = hfToMegatron({ model, parallel: { tp: 2, pp: 4 } })
     const { path } = await run(megatronToHf({ checkpoint, like: model }), { store: store() })
-    expect(await readFile(join(path, 'model.safetensors'))).toEqual(
-      await readFile(join(model.path, 'model.safetensors')),
-    )
+    expect(await sameWeights(path, model.path)).toBe(true)
   })
 
   it('train with more tensor-parallel ranks than query groups, whose copies stay equal', async () => {
@@ -75,9 +79,7 @@ describe('the four steps', () => {
       return megatronToHf({ checkpoint, like: model }, { name: `hf-${tp}` })
     }
     const { copied, single } = await run({ copied: trained(4), single: trained(1) }, { store: store() })
-    expect(await readFile(join(copied.path, 'model.safetensors'))).toEqual(
-      await readFile(join(single.path, 'model.safetensors')),
-    )
+    expect(await sameWeights(copied.path, single.path)).toBe(true)
   })
 
   it('train adapters only and merge them on the way back', async () => {
