@@ -1,3 +1,5 @@
+import type { JobFailure } from './job-failure.ts'
+
 /** What went wrong, as a literal: one code for each different thing that a caller can do about it. */
 export type ErrorCode =
   | 'invalid-input'
@@ -166,9 +168,11 @@ export interface JobErrorDetails extends ErrorDetails {
   readonly retryable: boolean
   /** The last lines of the job's output, oldest first. */
   readonly logTail: readonly string[]
+  /** Why it failed, as far as its output and its end tell. */
+  readonly failure?: JobFailure | undefined
 }
 
-/** A job ended badly: retry it if `retryable`, otherwise read `logTail`. */
+/** A job ended badly: `failure` says why and what to do; retry it if `retryable`, otherwise read `logTail`. */
 export class JobError extends FlowError {
   declare readonly code: 'job-failed'
   readonly executor: string
@@ -176,6 +180,7 @@ export class JobError extends FlowError {
   readonly exitCode?: number
   readonly retryable: boolean
   readonly logTail: readonly string[]
+  readonly failure?: JobFailure
 
   constructor(message: string, details: JobErrorDetails) {
     super('job-failed', message, details)
@@ -184,6 +189,7 @@ export class JobError extends FlowError {
     this.retryable = details.retryable
     this.logTail = details.logTail
     if (details.exitCode !== undefined) this.exitCode = details.exitCode
+    if (details.failure) this.failure = details.failure
   }
 }
 

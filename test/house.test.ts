@@ -8,6 +8,7 @@ const src = fileURLToPath(new URL('../src', import.meta.url))
 /** Each room and the floor it is on: imports go down, never up and never across, types included. */
 const floors: Readonly<Record<string, number>> = {
   'errors.ts': 0,
+  'job-failure.ts': 0,
   'process-identity.ts': 0,
   'program-path.ts': 0,
   flow: 1,
@@ -35,6 +36,7 @@ const floors: Readonly<Record<string, number>> = {
 /** Doors between neighbours, each with its reason. */
 const doors: Readonly<Record<string, string>> = {
   'program-path.ts → errors.ts': 'it throws',
+  'errors.ts → job-failure.ts': 'a JobError says why its job failed',
   'flow → layout': 'a plan is told which devices to reckon with',
   'engine → executors': 'local() is where jobs run when nobody says otherwise',
   'executors → cloud': 'ModelArts is where jobs run',

@@ -52,21 +52,26 @@ export function formatIterationLine(line: IterationLine): string {
 }
 
 /** Fields by the names that the toolchain's generations print. */
-const fields: readonly (readonly [name: RegExp, key: keyof IterationLine])[] = [
-  [/^consumed samples$/, 'consumedSamples'],
-  [/^consumed tokens$/, 'consumedTokens'],
-  [/^elapsed time per iteration \(ms\)$/, 'elapsedMsPerIteration'],
-  [/^throughput( per GPU)? \(TFLOP\/s\/GPU\)$|^TFLOPs$/, 'tflopsPerDevice'],
-  [/^learning rate$/, 'learningRate'],
-  [/^global batch size$/, 'globalBatchSize'],
-  [/^(lm )?loss$/, 'loss'],
-  [/^loss scale$/, 'lossScale'],
-  [/^grad norm$/, 'gradNorm'],
-  [/^num zeros$/, 'numZeros'],
-  [/^params norm$/, 'paramsNorm'],
-  [/^number of skipped iterations$/, 'skippedIterations'],
-  [/^number of nan iterations$/, 'nanIterations'],
-]
+const fields: ReadonlyMap<string, keyof IterationLine> = new Map([
+  ['consumed samples', 'consumedSamples'],
+  ['consumed tokens', 'consumedTokens'],
+  ['elapsed time per iteration (ms)', 'elapsedMsPerIteration'],
+  ['throughput per GPU (TFLOP/s/GPU)', 'tflopsPerDevice'],
+  ['throughput (TFLOP/s/GPU)', 'tflopsPerDevice'],
+  ['TFLOPs', 'tflopsPerDevice'],
+  ['learning rate', 'learningRate'],
+  ['global batch size', 'globalBatchSize'],
+  ['lm loss', 'loss'],
+  ['loss', 'loss'],
+  ['loss scale', 'lossScale'],
+  ['grad norm', 'gradNorm'],
+  ['num zeros', 'numZeros'],
+  ['params norm', 'paramsNorm'],
+  ['number of skipped iterations', 'skippedIterations'],
+  ['number of nan iterations', 'nanIterations'],
+])
+
+const head = /(?:\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\]\s+)?\biteration\s+(\d+)\/\s*(\d+)\s\|/
 
 /**
  * Reads an iteration line of any generation (AscendSpeed 2023, ModelLink 1.0 and later), or gives undefined.
@@ -75,19 +80,23 @@ const fields: readonly (readonly [name: RegExp, key: keyof IterationLine])[] = [
  * line (a rank, a container's time stamp) is passed over. `nan` and `inf` are read as such.
  */
 export function parseIterationLine(text: string): IterationLine | undefined {
-  const head = /(?:\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\]\s+)?\biteration\s+(\d+)\/\s*(\d+)\s\|/.exec(text)
-  if (!head) return undefined
+  const found = head.exec(text)
+  if (!found) return undefined
   const read: { -readonly [key in keyof IterationLine]: IterationLine[key] } = {
-    iteration: Number(head[2]),
-    trainIters: Number(head[3]),
-    ...(head[1] !== undefined && { timestamp: head[1] }),
+    iteration: Number(found[2]),
+    trainIters: Number(found[3]),
+    ...(found[1] !== undefined && { timestamp: found[1] }),
   }
-  for (const part of text.slice(head.index + head[0].length).split('|')) {
+  const numbers = read as unknown as Record<string, number>
+  let start = found.index + found[0].length
+  while (start < text.length) {
+    const bar = text.indexOf('|', start)
+    const part = text.slice(start, bar < 0 ? undefined : bar)
+    start += part.length + 1
     const colon = part.lastIndexOf(':')
-    const name = part.slice(0, colon).trim()
-    const value = readNumber(part.slice(colon + 1).trim())
-    const known = fields.find(([pattern]) => pattern.test(name))
-    if (colon > 0 && known && value !== undefined) Object.assign(read, { [known[1]]: value })
+    const key = colon < 0 ? undefined : fields.get(part.slice(0, colon).trim())
+    const value = key && readNumber(part.slice(colon + 1).trim())
+    if (key && value !== undefined) numbers[key] = value
   }
   return read
 }
@@ -137,7 +146,8 @@ function pythonFloat(value: number, text: string): string {
 }
 
 function readNumber(text: string): number | undefined {
+  if (/^[+-]?(\d+\.?\d*|\.\d+)(E[+-]?\d+)?$/i.test(text)) return Number(text)
   const special = /^([+-]?)(nan|inf)$/i.exec(text)
-  if (special) return special[2]?.toLowerCase() === 'nan' ? Number.NaN : special[1] === '-' ? -Infinity : Infinity
-  return /^[+-]?(\d+\.?\d*|\.\d+)(E[+-]?\d+)?$/i.test(text) ? Number(text) : undefined
+  if (!special) return undefined
+  return special[2]?.toLowerCase() === 'nan' ? Number.NaN : special[1] === '-' ? -Infinity : Infinity
 }

@@ -1,13 +1,15 @@
 import { createWriteStream } from 'node:fs'
 import { mkdir, rm } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import pRetry from 'p-retry'
-import { CancelledError, DetachedError, FlowError, InputError, isFlowError, StepError } from '../errors.ts'
+import { CancelledError, DetachedError, FlowError, InputError, isFlowError, JobError, StepError } from '../errors.ts'
 import { bodyOf, type Call, type StepContext } from '../flow/call.ts'
 import type { EventBody } from '../flow/event.ts'
+import type { JobFailure } from '../job-failure.ts'
 import { cancelNotedJob, followJob } from './follow-job.ts'
 import { takeLock } from './lock.ts'
 import { outputFiles, type StepRecord, writeRecord } from './record.ts'
-import { isRetryable } from './retryable.ts'
+import { isRetryable, retryDelayMs } from './retryable.ts'
 import { asStoreError, storageProblem } from './store-error.ts'
 import { parseInput, summaryOf, type Work } from './survey.ts'
 
@@ -49,8 +51,6 @@ async function attemptAll(options: CarryOutOptions): Promise<StepRecord> {
   const { work, signal, emit, settled } = options
   const { call, key, places } = work
   const isJob = bodyOf(call).kind === 'job'
-  const longestDelayMs = 60_000
-  const delayMs = (failed: number) => Math.min((call.options.retryDelayMs ?? 1_000) * 2 ** (failed - 1), longestDelayMs)
   const startedAt = new Date()
   let attempts = 0
   const input = parseInput(call, options.outputOf)
@@ -80,18 +80,14 @@ async function attemptAll(options: CarryOutOptions): Promise<StepRecord> {
       },
       {
         retries: call.options.retries ?? (isJob ? 2 : 0),
-        ...{ minTimeout: delayMs(1), factor: 2, maxTimeout: longestDelayMs, signal },
+        // How long to wait depends on the failure, so the waiting is done here.
+        ...{ minTimeout: 0, signal },
         shouldRetry: ({ error }) => !signal.aborted && isRetryable(error),
-        onFailedAttempt: ({ error, attemptNumber, retriesLeft }) => {
-          if (retriesLeft > 0 && !signal.aborted && isRetryable(error))
-            emit({
-              type: 'step.retrying',
-              step: call.name,
-              key,
-              attempt: attemptNumber,
-              delayMs: delayMs(attemptNumber),
-              error,
-            })
+        onFailedAttempt: async ({ error, attemptNumber: attempt, retriesLeft }) => {
+          if (retriesLeft === 0 || signal.aborted || !isRetryable(error)) return
+          const delayMs = retryDelayMs(error, { failed: attempt, firstMs: call.options.retryDelayMs })
+          emit({ type: 'step.retrying', step: call.name, key, attempt, delayMs, error, ...failureOf(error) })
+          await sleep(delayMs, undefined, { signal })
         },
       },
     )
@@ -107,7 +103,7 @@ async function attemptAll(options: CarryOutOptions): Promise<StepRecord> {
   } catch (error) {
     if (signal.aborted) throw signal.reason
     const failure = stepError(error, work, attempts)
-    emit({ type: 'step.failed', step: call.name, key, error: failure })
+    emit({ type: 'step.failed', step: call.name, key, error: failure, ...failureOf(error) })
     throw failure
   } finally {
     await new Promise<void>(resolve => log.end(resolve))
@@ -163,6 +159,9 @@ async function forget(work: Work, input: unknown): Promise<void> {
   await rm(record, { force: true })
   for (const path of [workDir, attempts, log]) await rm(path, { recursive: true, force: true })
 }
+
+const failureOf = (error: unknown): { readonly failure?: JobFailure } =>
+  error instanceof JobError && error.failure ? { failure: error.failure } : {}
 
 function stepError(error: unknown, { call, key, places }: Work, attempts: number): FlowError {
   if (

@@ -3,12 +3,15 @@ import { join } from 'node:path'
 import { DetachedError, JobError, PlanError } from '../errors.ts'
 import { type Body, bodyOf, type EndedJob, type StepContext } from '../flow/call.ts'
 import type { EventBody } from '../flow/event.ts'
-import type { Executor, JobHandle, JobUpdate } from '../flow/executor.ts'
+import type { Executor, JobHandle } from '../flow/executor.ts'
+import { createAlarm } from './alarm.ts'
 import { readMetrics, writeMetrics } from './attempt-metrics.ts'
 import { type JobNote, readJobNote, removeJobNote, writeJobNote } from './job-note.ts'
+import { judgedError, stateError } from './job-verdict.ts'
 import { launchOf } from './plan.ts'
 import { asStoreError } from './store-error.ts'
 import type { Work } from './survey.ts'
+import { createWatcher } from './watcher.ts'
 
 const tailLines = 40
 
@@ -22,16 +25,15 @@ export interface JobOptions {
 
 /**
  * Sees one job through: follows the one noted in `job.json`, or submits one, until it has ended well.
- * @throws JobError when it ended badly (after which the next call submits a new one); the signal's reason when
- * stopped: a cancelled job is gone by then, a detached one goes on.
+ * @throws JobError when it ended badly, or its step's watch had it stopped (after which the next call submits a new
+ * one); the signal's reason when stopped: a cancelled job is gone by then, a detached one goes on.
  */
 export async function followJob({ work, input, context, tell }: JobOptions): Promise<unknown> {
   const { places, key, call } = work
   const executor = work.executor!
   const body = bodyOf(call) as Extract<Body, { kind: 'job' }>
   const known = input as Record<string, unknown>
-  let note = await readJobNote(places.job)
-  if (note && note.executor !== executor.name) throw elsewhere(work, note)
+  let note = await notedJob(work, input)
   if (!note) {
     const before = await newestAttempt(places.attempts)
     // Without a note no job can be alive, so that this is the time to touch what jobs write.
@@ -42,66 +44,112 @@ export async function followJob({ work, input, context, tell }: JobOptions): Pro
     note = { attempt, id: `${call.step.spec.name}-${key.slice(0, 12)}-${attempt}`, executor: executor.name }
     await writeJobNote(places.job, note)
   }
-  const handle = note.handle ?? (await submit(work, note, input, context.signal))
-  await tell({ type: 'job.submitted', step: call.name, key, job: handle })
+  if (!note.handle) note = await submit(work, note, input, context.signal)
+  const handle = note.handle!
+  const ofStep = { step: call.name, key }
+  await tell({ type: 'job.submitted', ...ofStep, job: handle })
   const tail: string[] = []
   const ended: EndedJob & { lastMetrics: Record<string, number> } = { job: handle, lastMetrics: {}, logTail: tail }
+  const watcher = createWatcher({ body, input: known, note, premises: work.premises }, event => {
+    if (event.type === 'step.metrics') Object.assign(ended.lastMetrics, event.values)
+    return tell({ ...event, ...ofStep } as EventBody)
+  })
+  const alarm = createAlarm(watcher.dueAt, watcher.overdue)
+  const about = { executor: executor.name, job: handle.id, logTail: tail }
   try {
-    for await (const update of executor.watch(handle, { signal: context.signal })) {
+    for await (const update of executor.watch(handle, {
+      signal: AbortSignal.any([context.signal, watcher.stopped]),
+    })) {
       if (update.type === 'log') {
         tail.push(update.line)
         if (tail.length > tailLines) tail.shift()
-        await tell({
-          type: 'step.log',
-          step: call.name,
-          key,
-          line: update.line,
-          ...(update.node === undefined ? {} : { node: update.node }),
-        })
-        const values = body.metricsFrom?.(update.line, known)
-        Object.assign(ended.lastMetrics, values)
-        if (values) await tell({ type: 'step.metrics', step: call.name, key, values })
+        const { line, node } = update
+        await tell({ type: 'step.log', ...ofStep, line, ...(node === undefined ? {} : { node }) })
+        await watcher.read(update)
+        alarm.set()
+        if (watcher.stopped.aborted) break
         continue
       }
-      await tell({
-        type: 'job.state',
-        step: call.name,
-        key,
-        state: update.state,
-        ...(update.reason ? { reason: update.reason } : {}),
-      })
-      if (update.state === 'pending' || update.state === 'running') continue
-      await writeMetrics(places.attempts, note.attempt, ended.lastMetrics)
-      if (update.state !== 'succeeded') {
-        await removeJobNote(places.job)
-        throw jobError(executor, handle, update, tail)
+      const { state, reason } = update
+      await tell({ type: 'job.state', ...ofStep, state, ...(reason ? { reason } : {}) })
+      if (state === 'pending') continue
+      if (state === 'running') {
+        note = await noteStart(places.job, note)
+        watcher.begin()
+        alarm.set()
+        continue
       }
-      const output = await collected(() => body.collect(known, { ...context, ...ended }), places.job)
-      return output
+      alarm.clear()
+      await writeMetrics(places.attempts, note.attempt, ended.lastMetrics)
+      if (state !== 'succeeded') {
+        await removeJobNote(places.job)
+        throw stateError(about, update, watcher.diagnose({ ...update, state }))
+      }
+      return await collected(() => body.collect(known, { ...context, ...ended }), { note: places.job, watcher })
     }
   } catch (error) {
     if (context.signal.aborted) await letGo(executor, handle, places.job, context.signal.reason)
     context.signal.throwIfAborted()
-    throw error
+    if (!watcher.stopped.aborted || error instanceof JobError) throw error
+  } finally {
+    alarm.clear()
   }
   context.signal.throwIfAborted()
+  if (watcher.stopped.aborted) {
+    // Noted first: whoever comes after a crash here must not take the cancelled job for one that somebody else stopped.
+    await writeJobNote(places.job, { ...note, stopping: true })
+    await writeMetrics(places.attempts, note.attempt, ended.lastMetrics)
+    await executor.cancel(handle)
+    await removeJobNote(places.job)
+    throw judgedError(about, 'was stopped', watcher.stopped.reason)
+  }
   throw new JobError(`${executor.name} stopped telling about job ${handle.id} before it ended.`, {
-    ...{ executor: executor.name, job: handle.id, retryable: true, logTail: tail },
+    ...{ ...about, retryable: true },
   })
+}
+
+/** The job to go on with. One that was being stopped when this process's forerunner died is stopped first. */
+async function notedJob(work: Work, input: unknown): Promise<JobNote | undefined> {
+  const note = await readJobNote(work.places.job)
+  if (note && note.executor !== work.executor?.name) throw elsewhere(work, note)
+  if (!note?.stopping) return note
+  await cancelNotedJob(work, input)
+  return undefined
+}
+
+/** Notes when the job was first seen running, which its cost is reckoned from. */
+async function noteStart(path: string, note: JobNote): Promise<JobNote> {
+  if (note.startedAt !== undefined) return note
+  const started = { ...note, startedAt: Date.now() }
+  await writeJobNote(path, started)
+  return started
+}
+
+interface CollectedOptions {
+  readonly note: string
+  readonly watcher: Pick<ReturnType<typeof createWatcher>, 'diagnose'>
 }
 
 /**
  * What `collect` gives. A JobError from it says that the job, whatever its exit status, did not do its work: the next
  * attempt submits a new one. After any other failure the job stays noted, so that only collecting is done again.
  */
-async function collected(collect: () => unknown, note: string): Promise<unknown> {
+async function collected(collect: () => unknown, { note, watcher }: CollectedOptions): Promise<unknown> {
   try {
     const output = await collect()
     await removeJobNote(note)
     return output
   } catch (error) {
-    if (error instanceof JobError) await removeJobNote(note)
-    throw error
+    if (!(error instanceof JobError)) throw error
+    await removeJobNote(note)
+    const failure = error.failure ?? watcher.diagnose({ state: 'unproved' })
+    if (!failure) throw error
+    const { message, hint, cause, executor, job, exitCode, logTail } = error
+    const isKnown = failure.kind !== 'unknown'
+    throw judgedError({ executor, job, exitCode, logTail, cause }, '', failure, {
+      ...{ message: hint ? message.slice(0, -hint.length - 1) : message, hint },
+      retryable: isKnown ? failure.retry !== 'never' : error.retryable,
+    })
   }
 }
 
@@ -112,38 +160,27 @@ export async function cancelNotedJob(work: Work, input: unknown): Promise<void> 
   const executor = work.executor
   if (!executor || note.executor !== executor.name) throw elsewhere(work, note)
   // A submission whose answer was lost is found again by submitting the same id.
-  const handle = note.handle ?? (await submit(work, note, input, new AbortController().signal))
+  const handle = note.handle ?? (await submit(work, note, input, new AbortController().signal)).handle!
   await executor.cancel(handle)
   await removeJobNote(work.places.job)
 }
 
-async function submit(work: Work, note: JobNote, input: unknown, signal: AbortSignal): Promise<JobHandle> {
+async function submit(work: Work, note: JobNote, input: unknown, signal: AbortSignal): Promise<JobNote> {
   const { places, executor } = work
   const logDir = join(places.attempts, String(note.attempt))
   await mkdir(logDir, { recursive: true }).catch(asStoreError(logDir))
-  const handle = await executor!.submit(await launchOf(work, input), { id: note.id, logDir, signal })
-  await writeJobNote(places.job, { ...note, handle })
-  return handle
+  const launch = await launchOf(work, input)
+  const handle = await executor!.submit(launch, { id: note.id, logDir, signal })
+  const { nodes, devicesPerNode } = launch
+  const submitted = { ...note, handle, nodes, devicesPerNode }
+  await writeJobNote(places.job, submitted)
+  return submitted
 }
 
 async function letGo(executor: Executor, handle: JobHandle, note: string, reason: unknown): Promise<void> {
   if (reason instanceof DetachedError) return
   await executor.cancel(handle)
   await removeJobNote(note)
-}
-
-function jobError(
-  executor: Executor,
-  handle: JobHandle,
-  { state, exitCode, reason }: Extract<JobUpdate, { type: 'state' }>,
-  logTail: readonly string[],
-): JobError {
-  const status = exitCode === undefined ? '' : ` with exit code ${exitCode}`
-  const last = logTail.filter(line => line.trim() !== '').at(-1)
-  return new JobError(
-    `Job ${handle.id} on ${executor.name} ${state === 'lost' ? 'was lost' : `ended as ${state}`}${status}${reason ? ` (${reason})` : ''}${last ? `: ${last.trim()}` : '.'}`,
-    { executor: executor.name, job: handle.id, exitCode, retryable: state === 'lost', logTail: [...logTail] },
-  )
 }
 
 function elsewhere(work: Work, note: JobNote): PlanError {

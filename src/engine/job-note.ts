@@ -10,6 +10,12 @@ const JobNote = z.object({
   executor: z.string(),
   /** Absent between the intention to submit and the executor's answer. */
   handle: z.looseObject({ executor: z.string(), id: z.string() }).optional(),
+  nodes: z.number().optional(),
+  devicesPerNode: z.number().optional(),
+  /** When it was first seen running, in ms since 1970. */
+  startedAt: z.number().optional(),
+  /** It failed while it ran on, and is being cancelled: not to be followed again. */
+  stopping: z.boolean().optional(),
 })
 
 /** `job.json`: a job that was, or was about to be, submitted and whose end nobody has dealt with. */

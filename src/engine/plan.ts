@@ -21,10 +21,10 @@ export interface PlanOptions {
   readonly rerun?: readonly string[]
   /** How a recorded output is checked before it is believed; default `size`: its files are there with their sizes. */
   readonly verify?: 'size' | 'content'
-}
-
-export interface PlanRequest extends PlanOptions {
-  /** The NPUs to reckon with: the plan then says memory, time and price of the jobs that can tell. */
+  /**
+   * The NPUs to reckon with: a plan then says memory, time and price of the jobs that can tell, and a run says their
+   * MFU and what they cost.
+   */
   readonly premises?: Premises
 }
 
@@ -38,15 +38,15 @@ export interface Plan {
  * What running `target` would do: reads file facts and records, writes nothing, needs no network.
  * @throws what `run` would throw before its first step: InputError, LayoutError, PlanError, FormatError.
  */
-export async function plan(target: Target, options: PlanRequest = {}): Promise<Plan> {
-  const found = await survey(target, { ...surveyOptions(options), premises: options.premises })
+export async function plan(target: Target, options: PlanOptions = {}): Promise<Plan> {
+  const found = await survey(target, surveyOptions(options))
   const steps = await Promise.all(found.work.map(work => planStep(work, found)))
   return { steps, toString: columns => printPlan(steps, columns) }
 }
 
 /** The options of `plan` and `run` with defaults applied. */
-export function surveyOptions({ store, on, rerun = [], verify = 'size' }: PlanOptions) {
-  return { store: storeFolder(store), on, rerun, verify }
+export function surveyOptions({ store, on, rerun = [], verify = 'size', premises }: PlanOptions) {
+  return { store: storeFolder(store), on, rerun, verify, premises }
 }
 
 /**

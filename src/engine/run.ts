@@ -124,6 +124,7 @@ export function run<R extends Target>(target: R, options: RunOptions = {}): Run<
 
 const eventTypes: readonly FlowEvent['type'][] = [
   ...(['run.started', 'run.finished', 'step.skipped', 'step.started', 'step.progress', 'step.metrics'] as const),
+  ...(['step.checkpoint', 'step.validation', 'step.warning'] as const),
   ...(['step.retrying', 'step.succeeded', 'step.failed', 'job.submitted', 'job.state'] as const),
 ]
 

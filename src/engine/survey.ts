@@ -35,6 +35,7 @@ export interface Work {
   /** What its step finds likely not meant about where it is to run. */
   readonly warnings: readonly string[]
   readonly estimate?: Estimate | undefined
+  readonly premises: Premises | undefined
   /** The valid record; absent when the work must be done. */
   readonly record?: StepRecord
   /** What later calls may know of the output: all of it when recorded, otherwise what the step foretells. */
@@ -83,6 +84,7 @@ export async function survey(target: unknown, options: SurveyOptions): Promise<S
         : await lookAhead(call, { expected, executor, premises: options.premises })
       const planned = {
         ...{ key, call, places, input, upstream, executor, facts, warnings, again: again.has(call) },
+        premises: options.premises,
         estimate: found.record ? undefined : estimate,
       }
       if (found.record) work = { ...planned, record: found.record, expected: found.record.output, reason: '' }

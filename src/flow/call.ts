@@ -1,6 +1,7 @@
 import type { z } from 'zod'
 import type { Estimate, Premises } from './estimate.ts'
 import type { Executor, JobHandle } from './executor.ts'
+import type { JobWatch, WatchFacts } from './job-watch.ts'
 import type { Launch } from './launch.ts'
 import type { Ref } from './ref.ts'
 
@@ -65,7 +66,7 @@ export type Metrics = Readonly<Record<string, number>>
 /** A job as it ended, for its step to judge what it did. */
 export interface EndedJob {
   readonly job: JobHandle
-  /** The last value of each number that `metricsFrom` found in its output. */
+  /** The last value of each number that `watch` or `metricsFrom` found in its output. */
   readonly lastMetrics: Metrics
   /** The last lines of its output, oldest first. */
   readonly logTail: readonly string[]
@@ -83,7 +84,9 @@ export interface JobBody<I extends z.ZodObject, O extends z.ZodType, Input = z.o
    * before, as far as they were seen.
    */
   prepare?(input: Input, context: StepContext & Pick<EndedJob, 'lastMetrics'>): Awaitable<void>
-  /** Numbers found in one line of output; undefined when the line holds none. */
+  /** Reads the output of one job: metrics, checkpoints, warnings, when it hangs, why it failed. */
+  watch?(input: Input, facts: WatchFacts): JobWatch
+  /** Numbers found in one line of output; undefined when the line holds none. The short form of `watch`. */
   metricsFrom?(line: string, input: Input): Metrics | undefined
   /**
    * The output, from what the succeeded job left in `workDir`. Throw a JobError when the job did not do its work, for

@@ -1,5 +1,7 @@
 import type { FlowError } from '../errors.ts'
+import type { JobFailure } from '../job-failure.ts'
 import type { JobHandle, JobState } from './executor.ts'
+import type { CheckpointNews, ValidationNews, WarningNews } from './job-watch.ts'
 
 interface Stamp {
   /** The run's id. */
@@ -14,6 +16,8 @@ interface OfStep extends Stamp {
   readonly key: string
 }
 
+type Told<N extends { readonly type: string }> = OfStep & Omit<N, 'type'> & { readonly type: `step.${N['type']}` }
+
 /** Everything that a run tells, discriminated by `type`. */
 export type FlowEvent =
   | (Stamp & { readonly type: 'run.started'; readonly steps: readonly string[] })
@@ -22,12 +26,17 @@ export type FlowEvent =
   | (OfStep & { readonly type: 'step.started'; readonly attempt: number; readonly reason: string })
   | (OfStep & { readonly type: 'step.progress'; readonly done: number; readonly total?: number })
   | (OfStep & { readonly type: 'step.metrics'; readonly values: Readonly<Record<string, number>> })
+  | Told<CheckpointNews>
+  | Told<ValidationNews>
+  | Told<WarningNews>
   | (OfStep & { readonly type: 'step.log'; readonly line: string; readonly node?: number })
   | (OfStep & {
       readonly type: 'step.retrying'
       readonly attempt: number
       readonly delayMs: number
       readonly error: Error
+      /** Why the job failed and what that costs; absent for what is no job. */
+      readonly failure?: JobFailure
     })
   | (OfStep & {
       readonly type: 'step.succeeded'
@@ -36,7 +45,7 @@ export type FlowEvent =
       /** What the step's `summarize` says of the output. */
       readonly facts: readonly string[]
     })
-  | (OfStep & { readonly type: 'step.failed'; readonly error: FlowError })
+  | (OfStep & { readonly type: 'step.failed'; readonly error: FlowError; readonly failure?: JobFailure })
   | (OfStep & { readonly type: 'job.submitted'; readonly job: JobHandle })
   | (OfStep & { readonly type: 'job.state'; readonly state: JobState; readonly reason?: string })
 

@@ -3,8 +3,9 @@ import type { Estimate, Premises } from '../flow/estimate.ts'
 import { trainingMemory } from '../layout/memory.ts'
 import { nearestLayout } from '../layout/nearest-layout.ts'
 import { trainingPrice } from '../layout/price.ts'
-import type { TrainingShape } from '../layout/training-shape.ts'
+import type { ModelShape, TrainingShape } from '../layout/training-shape.ts'
 import { iterationTime } from '../layout/training-time.ts'
+import type { Architecture } from '../models/architecture.ts'
 import type { TrainInput } from './train-input.ts'
 import { iterationsOf, scheduleOf } from './train-layout.ts'
 
@@ -35,30 +36,25 @@ export function estimateTraining(known: Known<TrainInput>, premises: Premises): 
   }
 }
 
+/** The numbers of a model that time and memory follow from; undefined while one is not known. */
+export function modelShape(architecture: Known<Architecture> = {}): ModelShape | undefined {
+  const { numLayers, hiddenSize, ffnHiddenSize, numAttentionHeads, numQueryGroups, kvChannels, vocabSize, ...rest } =
+    architecture
+  if (!numLayers || !hiddenSize || !ffnHiddenSize || !numAttentionHeads) return undefined
+  if (!numQueryGroups || !kvChannels || !vocabSize) return undefined
+  return { ...rest, numLayers, hiddenSize, ffnHiddenSize, numAttentionHeads, numQueryGroups, kvChannels, vocabSize }
+}
+
 function shapeOf(known: Known<TrainInput>): TrainingShape | undefined {
   const { init, parallel, nodes = 1, devicesPerNode, data, lora, dtype, seqLength } = known
   const { microBatchSize, globalBatchSize, maxPositionEmbeddings = init?.architecture?.maxPositionEmbeddings } = known
   const { tp = init?.tp, pp = init?.pp } = parallel ?? {}
-  const { numLayers, hiddenSize, ffnHiddenSize, numAttentionHeads, numQueryGroups, kvChannels, vocabSize, ...rest } =
-    init?.architecture ?? {}
-  if (!tp || !pp || !numLayers || !hiddenSize || !ffnHiddenSize || !numAttentionHeads) return undefined
-  if (!numQueryGroups || !kvChannels || !vocabSize || !seqLength) return undefined
+  const model = modelShape(init?.architecture)
+  if (!tp || !pp || !model || !seqLength) return undefined
   const { layersPerStage, layersPerVirtualStage } = init ?? {}
   const worldSize = nodes * (devicesPerNode ?? Math.ceil((tp * pp) / nodes))
   return {
-    model: {
-      ...{
-        ...rest,
-        maxPositionEmbeddings,
-        numLayers,
-        hiddenSize,
-        ffnHiddenSize,
-        numAttentionHeads,
-        numQueryGroups,
-        kvChannels,
-        vocabSize,
-      },
-    },
+    model: { ...model, maxPositionEmbeddings },
     layout: { tp, pp, worldSize, layersPerStage, layersPerVirtualStage },
     ...{ microBatchSize, globalBatchSize, seqLength, loraRank: lora?.r ?? undefined },
     task: lora ? 'lora' : data?.instruction ? 'sft' : 'pretrain',

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { WatchPolicy } from '../ascendspeed/watch-policy.ts'
 import { HfModel, MegatronCheckpoint, MegatronDataset } from './artifacts.ts'
 import { toolchainFields } from './toolchain/toolchain-fields.ts'
 
@@ -72,6 +73,8 @@ export const TrainInput = z.object({
   /** Threads of the embedded trainer; results do not depend on it. Default: up to 4. */
   threads: size.optional(),
   ...toolchainFields,
+  /** What to do about hangs, NaN, spikes and skipped updates; not part of the key. */
+  watch: WatchPolicy.prefault({}),
 })
 
 export type TrainInput = z.output<typeof TrainInput>

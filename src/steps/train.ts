@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { parseIterationLine, parseValidationLine } from '../ascendspeed/iteration-line.ts'
 import { FormatError, JobError } from '../errors.ts'
 import { defineArtifact } from '../flow/artifact.ts'
 import { defineStep } from '../flow/step.ts'
@@ -12,6 +11,7 @@ import { trainArguments } from './train-arguments.ts'
 import { estimateTraining } from './train-estimate.ts'
 import { TrainInput } from './train-input.ts'
 import { checkTraining, iterationsOf, scheduleFacts } from './train-layout.ts'
+import { watchTrainInput } from './train-watch.ts'
 
 /** What `train` gives: a checkpoint, with how the training went. */
 export interface TrainedCheckpoint extends MegatronCheckpoint {
@@ -53,7 +53,7 @@ export const train = defineStep({
   version: 1,
   input: TrainInput,
   output: TrainedCheckpoint,
-  omitFromKey: ['threads'],
+  omitFromKey: ['threads', 'watch'],
   check: known => [checkTraining(known), ...scheduleFacts(known), ...checkToolchainTraining(known)],
   warn: ({ toolchain, init, parallel, nodes, devicesPerNode }, executor) => {
     if (!executor) return []
@@ -95,21 +95,7 @@ export const train = defineStep({
     }
   },
   prepare: (input, context) => (isOfToolchain(input) ? prepareToolchainTraining(input, context) : undefined),
-  metricsFrom: (line, { seqLength }) => {
-    const validation = parseValidationLine(line)
-    if (validation) return { iteration: validation.iteration, validationLoss: validation.loss }
-    const read = parseIterationLine(line)
-    if (!read) return undefined
-    const { iteration, trainIters, loss, learningRate, gradNorm, elapsedMsPerIteration, globalBatchSize } = read
-    const tokensPerSecond =
-      elapsedMsPerIteration && globalBatchSize
-        ? (globalBatchSize * seqLength * 1000) / elapsedMsPerIteration
-        : undefined
-    const values = { iteration, trainIters, loss, learningRate, gradNorm, elapsedMsPerIteration, tokensPerSecond }
-    return Object.fromEntries(
-      Object.entries(values).filter((entry): entry is [string, number] => entry[1] !== undefined),
-    )
-  },
+  watch: watchTrainInput,
   collect: async (input, context) => {
     const { init, parallel, lora, validation } = input
     const { tp = init.tp, pp = init.pp } = parallel ?? {}

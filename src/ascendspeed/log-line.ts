@@ -1,0 +1,83 @@
+import { type IterationLine, parseIterationLine, parseValidationLine, type ValidationLine } from './iteration-line.ts'
+
+/** What a line of the toolchain's output says, as far as anybody watching a job needs it. */
+export type LogLine =
+  | { readonly kind: 'iteration'; readonly iteration: IterationLine }
+  | { readonly kind: 'validation'; readonly validation: ValidationLine }
+  | {
+      readonly kind: 'checkpoint'
+      readonly state: 'saving' | 'saved' | 'loaded'
+      /** 0 for a release checkpoint. */
+      readonly iteration: number
+      readonly path: string
+    }
+  /** Setting up is over: iterations begin. */
+  | { readonly kind: 'training' }
+  /** The last iteration is done, or the program was told to stop; what is left is saving and measuring. */
+  | { readonly kind: 'ending' }
+  | { readonly kind: 'warning'; readonly text: string }
+
+/** No line of the toolchain is longer; what stands behind it is not looked at. */
+export const longestLine = 16_384
+
+const phrase =
+  /(saving checkpoint at iteration|successfully saved checkpoint (?:at|from) iteration|successfully loaded checkpoint from)\s+/
+const saveTail = /^(\d+) to (.+?)(?: in \w+ format)?\s*$/
+const loadTail = /^(.+?)(?: \[[^\]]*\])? at iteration (\d+)\s*$/
+
+/**
+ * Reads one line of output of any generation, of any rank; undefined for what says nothing here, which most lines do.
+ * Never throws, and takes time in proportion to the line.
+ *
+ * Source: Megatron-LM core_r0.6.0, megatron/training/training.py and checkpointing.py; AscendSpeed 64b1937 and
+ * Megatron-LM bcce6f54 for the older forms.
+ */
+export function parseLogLine(line: string): LogLine | undefined {
+  const text = plain(line)
+  // Few lines pass these tests, which is what makes a large log quick to read.
+  if (text.includes('iteration')) {
+    const iteration = parseIterationLine(text)
+    if (iteration) return { kind: 'iteration', iteration }
+    const validation = parseValidationLine(text)
+    if (validation) return { kind: 'validation', validation }
+    if (text.includes('[exiting program')) return { kind: 'ending' }
+    const checkpoint = text.includes('checkpoint') ? parseCheckpoint(text) : undefined
+    if (checkpoint) return checkpoint
+  }
+  if (text.includes('[before the start of training step]')) return { kind: 'training' }
+  if (text.includes('[after training is done]') || text.includes('[exiting program')) return { kind: 'ending' }
+  return isWarning(text) ? { kind: 'warning', text: text.trim() } : undefined
+}
+
+/** Without colours, cut to what can be a line; of a line that was drawn over, what is left to see. */
+export function plain(line: string): string {
+  let text = line.length > longestLine ? line.slice(0, longestLine) : line
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: terminal escape sequences begin with one
+  if (text.includes('\x1b')) text = text.replace(/\x1b\[[\d;]*[A-Za-z]/g, '')
+  const drawn = text.lastIndexOf('\r', text.length - 2)
+  return drawn < 0 ? text : text.slice(drawn + 1)
+}
+
+function parseCheckpoint(text: string): LogLine | undefined {
+  const found = phrase.exec(text)
+  if (!found) return undefined
+  const rest = text.slice(found.index + found[0].length)
+  if (found[1]!.startsWith('successfully loaded')) {
+    const [, path, iteration] = loadTail.exec(rest) ?? []
+    return path === undefined ? undefined : { kind: 'checkpoint', state: 'loaded', iteration: Number(iteration), path }
+  }
+  const [, iteration, path] = saveTail.exec(rest) ?? []
+  if (path === undefined) return undefined
+  return {
+    ...{ kind: 'checkpoint', iteration: Number(iteration), path },
+    state: found[1]!.startsWith('saving') ? 'saving' : 'saved',
+  } as const
+}
+
+/**
+ * The toolchain's own warnings. Those of Python's `warnings` are about code, come from every rank, and would bury the
+ * rest; they stay in the log.
+ */
+function isWarning(text: string): boolean {
+  return text.includes('WARNING') && /(^|\s|\])(>\s*)?WARNING\b(?!:(torch|root|accelerate))/.test(text)
+}
