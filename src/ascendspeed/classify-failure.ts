@@ -1,7 +1,7 @@
 import type { JobEnd } from '../flow/job-watch.ts'
 import type { Evidence, FailureKind, JobFailure } from '../job-failure.ts'
 import { failureKinds, type KindOfFailure } from './failure-kinds.ts'
-import { type FailureRule, failureRules, type Strength } from './failure-rules.ts'
+import { type FailureRule, failureRules, type Strength, told } from './failure-rules.ts'
 import { parseLogLine, plain } from './log-line.ts'
 
 /** How a job ended, as far as it matters for why. */
@@ -95,7 +95,7 @@ function fromEnd({ state, exitCode, reason = '' }: FailureEnd): JobFailure | und
       cause: 'its process was killed, as the system does when memory runs out',
       retry: 'later',
     })
-  if (exitCode === 143 || /SIGTERM|SIGINT/.test(reason)) return failure('cancelled')
+  if (exitCode === 143 || /SIGTERM/.test(reason)) return failure('cancelled', told)
   if (exitCode === 126 || exitCode === 127) return failure('config', { cause: 'the command could not be started' })
   if (/SIG(SEGV|ABRT|BUS|ILL|FPE)/.test(reason)) return failure('code', { cause: 'the program crashed' })
   return undefined
@@ -103,7 +103,7 @@ function fromEnd({ state, exitCode, reason = '' }: FailureEnd): JobFailure | und
 
 /** Each rule's lines have one of these, and few other lines do: it is what makes a large log quick to read. */
 const worthALook =
-  /error|exception|fail|kill|out of mem|shared mem|oom|alloc|no s|quota|\be[a-z]\d{4}|enospc|unexpected|used|in ?use|unsched|insuff|apig|modelarts|unauth|forbid|denied|uce|ecc|aicore|nan in|not |n't|mismatch|missing|unable|divisible|either|invalid|unknown|timeout|stop|nodelost|connection|broken|exitcode|signal|interrupt|segm|core d|central/i
+  /error|exception|fail|kill|out of mem|shared mem|oom|alloc|no s|quota|\be[a-z]\d{4}|enospc|unexpected|used|in ?use|unsched|insuff|apig|modelarts|unauth|forbid|denied|uce|ecc|aicore|nan in|not |n't|mismatch|missing|unable|divisible|either|invalid|unknown|timeout|stop|nodelost|connection|broken|exitcode|signal|interrupt|sigterm|segm|core d|central/i
 
 function ruleFor(text: string): FailureRule | undefined {
   return worthALook.test(text) ? failureRules.find(({ pattern }) => pattern.test(text)) : undefined

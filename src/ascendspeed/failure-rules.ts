@@ -23,6 +23,9 @@ const linux = 'errno(3), Linux'
 const python = 'Python 3, built-in exceptions'
 const elastic = 'PyTorch 2.1, torch/distributed/elastic'
 
+/** Nobody asked this library for it: a scheduler that takes a node away, say. */
+export const told = { cause: 'it was told to stop (SIGTERM), as when its node is taken away', retry: 'now' } as const
+
 const rule = (
   kind: FailureKind,
   strength: Strength,
@@ -41,7 +44,7 @@ export const failureRules: readonly FailureRule[] = [
   rule(
     'host-oom',
     1,
-    /Out of memory: Kill|oom-kill|OOMKilled|Cannot allocate memory|(^|\s)MemoryError\b|std::bad_alloc/,
+    /Out of memory: Kill|oom-kill|OOMKilled|Cannot allocate memory|(^|[\s.])MemoryError\b|std::bad_alloc/,
     `${linux}, mm/oom_kill.c; Kubernetes; ${python}`,
   ),
   rule(
@@ -214,12 +217,8 @@ export const failureRules: readonly FailureRule[] = [
     cause: 'a process was killed, as the system does when memory runs out',
     retry: 'later',
   }),
-  rule(
-    'cancelled',
-    2,
-    /^KeyboardInterrupt|got signal: (2|15)\b|exitcode\s*: -15\b|exiting program after receiving SIGTERM/,
-    elastic,
-  ),
+  rule('cancelled', 2, /^KeyboardInterrupt|got signal: 2\b/, `${python}; ${elastic}`),
+  rule('cancelled', 2, /got signal: 15\b|exitcode\s*: -15\b|exiting program after receiving SIGTERM/, elastic, told),
 
   rule('config', 3, /command not found\b|: not found$/, 'POSIX shells', { cause: 'a program is missing' }),
   rule('data', 3, /No such file or directory/, linux),
