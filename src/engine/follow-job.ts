@@ -52,6 +52,7 @@ export async function followJob({ work, input, context, tell }: JobOptions): Pro
   const ended: EndedJob & { lastMetrics: Record<string, number> } = { job: handle, lastMetrics: {}, logTail: tail }
   const watcher = createWatcher({ body, input: known, note, premises: work.premises }, event => {
     if (event.type === 'step.metrics') Object.assign(ended.lastMetrics, event.values)
+    if (event.type === 'step.validation') ended.lastMetrics.validationLoss = event.loss
     return tell({ ...event, ...ofStep } as EventBody)
   })
   const alarm = createAlarm(watcher.dueAt, watcher.overdue)

@@ -3,10 +3,12 @@ import { join } from 'node:path'
 import { preprocessCommand } from '../../ascendspeed/preprocess-arguments.ts'
 import { type PreprocessStepInput, preprocessingOf } from '../../ascendspeed/step-inputs.ts'
 import type { Toolchain } from '../../ascendspeed/toolchain.ts'
+import { watchTool } from '../../ascendspeed/watch-training.ts'
 import { createNames } from '../../data/dataset-names.ts'
 import { handlerNamed } from '../../data/handlers/registry.ts'
 import { loadTokenizer } from '../../data/tokenizer/tokenizer.ts'
 import type { EndedJob, Known, StepContext } from '../../flow/call.ts'
+import type { WatchFacts } from '../../flow/job-watch.ts'
 import type { Launch } from '../../flow/launch.ts'
 import { openIndexedDataset } from '../../formats/indexed-dataset.ts'
 import type { MegatronDataset } from '../artifacts.ts'
@@ -29,6 +31,7 @@ export const preprocessJob = {
     for (const name of await readdir(workDir)) await rm(join(workDir, name), { recursive: true, force: true })
   },
 
+  watch: (_: Input, facts: WatchFacts) => watchTool(facts),
   collect: async (input: Input, context: StepContext & EndedJob): Promise<MegatronDataset> => {
     const { promptType, mapKeys, corpus } = input
     const handler = handlerNamed(input.handler, { promptType, mapKeys })

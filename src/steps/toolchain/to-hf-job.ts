@@ -5,12 +5,14 @@ import { megatronToHfCommand } from '../../ascendspeed/conversion-arguments.ts'
 import { generationFacts } from '../../ascendspeed/generations.ts'
 import { megatronToHfOf } from '../../ascendspeed/step-inputs.ts'
 import type { Toolchain } from '../../ascendspeed/toolchain.ts'
+import { watchTool } from '../../ascendspeed/watch-training.ts'
 import { openHfModel } from '../../checkpoint/open-hf-model.ts'
 import { openMegatronShards } from '../../checkpoint/open-megatron.ts'
 import { companionFiles } from '../../checkpoint/write-hf-model.ts'
 import { artifactFiles } from '../../engine/artifact-files.ts'
 import { UnsupportedError } from '../../errors.ts'
 import type { EndedJob, Known, StepContext } from '../../flow/call.ts'
+import type { WatchFacts } from '../../flow/job-watch.ts'
 import type { Launch } from '../../flow/launch.ts'
 import { readArchitecture } from '../../models/config.ts'
 import { loraTargets } from '../../models/lora-rules.ts'
@@ -46,6 +48,7 @@ export const toHfJob = {
     for (const { path, name } of await artifactFiles(like.path)) await share(path, join(originalFolder(place), name))
   },
 
+  watch: (_: Input, facts: WatchFacts) => watchTool(facts),
   collect: async ({ like, toolchain }: Input, context: StepContext & EndedJob): Promise<HfModel> => {
     const path = hfFolder(context)
     // Already there when collecting was interrupted after the move.

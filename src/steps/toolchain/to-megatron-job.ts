@@ -3,7 +3,9 @@ import { join } from 'node:path'
 import { hfToMegatronCommand } from '../../ascendspeed/conversion-arguments.ts'
 import { hfToMegatronOf } from '../../ascendspeed/step-inputs.ts'
 import type { Toolchain } from '../../ascendspeed/toolchain.ts'
+import { watchTool } from '../../ascendspeed/watch-training.ts'
 import type { EndedJob, StepContext } from '../../flow/call.ts'
+import type { WatchFacts } from '../../flow/job-watch.ts'
 import type { Launch } from '../../flow/launch.ts'
 import { readArchitecture } from '../../models/config.ts'
 import type { MegatronCheckpoint } from '../artifacts.ts'
@@ -27,6 +29,7 @@ export const toMegatronJob = {
   /** The converter writes into a folder that is there: ranks of an earlier attempt would stay. */
   prepare: (_: Input, place: Place): Promise<void> => rm(saveFolder(place), { recursive: true, force: true }),
 
+  watch: (_: Input, facts: WatchFacts) => watchTool(facts),
   collect: async ({ model, parallel, layout }: Input, context: StepContext & EndedJob): Promise<MegatronCheckpoint> => {
     const architecture = await readArchitecture(model.path)
     const sizes = { path: saveFolder(context), iteration: 1, ...parallel, layout, architecture }
