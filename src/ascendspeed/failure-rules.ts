@@ -76,7 +76,12 @@ export const failureRules: readonly FailureRule[] = [
     /\bUnschedulable\b|Insufficient huawei\.com\/|\b(APIG|APIGW)\.0308\b|quota (is )?exceeded/i,
     'Kubernetes; ModelArts',
   ),
-  rule('auth', 1, /\b(APIG|APIGW)\.0301\b|\bModelArts\.2785\b|401 Unauthorized|403 Forbidden/, 'ModelArts'),
+  rule(
+    'auth',
+    1,
+    /\b(APIG|APIGW)\.0301\b|\bModelArts\.2785\b|401 (Unauthorized|Client Error)|403 (Forbidden|Client Error)/,
+    'ModelArts; Hugging Face hub',
+  ),
   rule(
     'auth',
     1,
@@ -99,7 +104,7 @@ export const failureRules: readonly FailureRule[] = [
   rule(
     'device-fault',
     1,
-    /error code is (507014|507015|507018)\b|\bthe aicore (execution|exception)|aicore exception/i,
+    /error code is (507014|507015|507018|507034|507035)\b|\b(aicore|aivec|aicpu)( error)? exception/i,
     runtime,
     {
       cause: 'an AI core stopped with an exception',
@@ -195,7 +200,7 @@ export const failureRules: readonly FailureRule[] = [
   rule(
     'data',
     1,
-    /\bFileNotFoundError\b|\.(idx|bin|jsonl?|parquet|arrow)\b.*(does not exist|not found)|Index file doesn't match/,
+    /\bFileNotFoundError\b|\.(idx|bin|jsonl?|parquet|arrow)\b.*(does not exist|not found)|Index file doesn't match|bad header, cannot read/,
     `${python}; ${megatron}, indexed_dataset.py`,
   ),
   rule('data', 1, /^FormatError: /, 'the embedded trainer'),

@@ -1,5 +1,7 @@
 import type { MultiBar, SingleBar } from 'cli-progress'
 import type { EventOf, FlowEvent } from '../flow/event.ts'
+import { trainingNote } from './training-note.ts'
+import { wrapWidth } from './wrap-width.ts'
 
 /** Anything whose events can be listened to: a run. */
 export interface Listenable {
@@ -12,7 +14,8 @@ export interface ConsoleProgressOptions {
 }
 
 /**
- * Shows on a console how a run goes: a bar for each step at work with its loss, and a line for each that has ended.
+ * Shows on a console how a run goes: a bar for each step at work with its loss, speed and time left, a line for each
+ * that has ended, and for a failed job why it failed, what is lost and what to do.
  * Where the stream is no terminal (a log file, CI), lines only: about ten for each step that tells how far it is.
  */
 export function showProgress(run: Listenable, options: ConsoleProgressOptions = {}): void {
@@ -26,7 +29,11 @@ export function showProgress(run: Listenable, options: ConsoleProgressOptions = 
     })
   const atWork = new Map<string, StepView>()
 
-  const say = (line: string) => (bars ? bars.log(`${line}\n`) : stream.write(`${line}\n`))
+  const say = (line: string) => {
+    const text = `${stream.isTTY ? wrapWidth(line, stream.columns ?? 80) : line}\n`
+    if (bars) bars.log(text)
+    else stream.write(text)
+  }
   const advance = (step: string, seen: Position) => {
     const view = atWork.get(step)
     if (!view || !(seen.total > 0)) return
@@ -49,11 +56,15 @@ export function showProgress(run: Listenable, options: ConsoleProgressOptions = 
   run.on('step.started', ({ step }) => atWork.set(step, { nextLine: 0, since: Date.now() }))
   run.on('step.skipped', ({ step, facts }) => say([`✓ ${step}  recorded`, ...facts].join(' · ')))
   run.on('step.progress', ({ step, done, total }) => advance(step, { done, total: total ?? 0, note: '' }))
-  run.on('step.metrics', ({ step, values: { iteration, trainIters, loss } }) => {
+  run.on('step.metrics', ({ step, values }) => {
+    const { iteration, trainIters } = values
     if (iteration === undefined || trainIters === undefined) return
-    const note = loss === undefined ? '' : `loss ${loss.toFixed(3)}`
-    advance(step, { done: iteration, total: trainIters, note: `iteration ${iteration}/${trainIters}  ${note}` })
+    advance(step, { done: iteration, total: trainIters, note: trainingNote(values) })
   })
+  run.on('step.validation', ({ step, iteration, set, loss }) =>
+    say(`  ${step}  ${set ?? 'validation'} loss ${loss.toFixed(3)} at iteration ${iteration}`),
+  )
+  run.on('step.warning', ({ step, text }) => say(`! ${step}  ${text}`))
   run.on('step.retrying', ({ step, error }) => finish(step, `↻ ${step}  ${error.message}`))
   run.on('step.succeeded', ({ step, durationMs, facts }) =>
     finish(step, [`✓ ${step}  ${(durationMs / 1000).toFixed(1)} s`, ...facts].join(' · ')),

@@ -1,6 +1,7 @@
 // Runs one benchmark: npm run bench -- NAME
 const benchmarks = new Map([
   ['convert', () => import('./convert.ts')],
+  ['log', () => import('./log.ts')],
   ['preprocess', () => import('./preprocess.ts')],
   ['search', () => import('./search.ts')],
   ['trainer', () => import('./trainer.ts')],
