@@ -1,4 +1,4 @@
-import type { JobEnd } from '../flow/job-watch.ts'
+import type { JobEnd, JobLine } from '../flow/job-watch.ts'
 import type { Evidence, FailureKind, JobFailure } from '../job-failure.ts'
 import { failureKinds, type KindOfFailure } from './failure-kinds.ts'
 import { type FailureRule, failureRules, type Strength, told } from './failure-rules.ts'
@@ -16,14 +16,15 @@ export function classifyFailure(lines: readonly string[], end: FailureEnd): JobF
   lines.forEach((line, index) => {
     const read = parseLogLine(line)
     if (read?.kind === 'iteration') evidence.survived()
-    else evidence.note({ line, number: index + 1 })
+    else evidence.note({ text: line }, index + 1)
   })
   return evidence.judge(end)
 }
 
 /** What a failure can be told by, gathered line by line; keeps at most a dozen lines. */
 export interface EvidenceCollection {
-  note(line: Evidence): void
+  /** Takes a line and its number in the output. */
+  note(line: Pick<JobLine, 'text' | 'node'>, number: number): void
   /** An iteration was done after the lines so far. */
   survived(): void
   judge(end: FailureEnd): JobFailure
@@ -41,12 +42,13 @@ export function collectEvidence(): EvidenceCollection {
   let iterations = 0
   const isLive = (one: Found) => one.iterations > iterations - 2
   return {
-    note: ({ line, ...place }) => {
-      const text = plain(line)
+    note: (line, number) => {
+      const text = plain(line.text)
       const rule = ruleFor(text)
       // The first of each strength is enough, and of each iteration, since an earlier one may yet be survived.
       if (!rule || found.some(one => one.rule.strength === rule.strength && one.iterations === iterations)) return
-      found = [...found, { rule, evidence: { line: text.trim(), ...place }, iterations }]
+      const node = line.node === undefined ? {} : { node: line.node }
+      found = [...found, { rule, evidence: { line: text.trim(), number, ...node }, iterations }]
     },
     survived: () => {
       iterations++

@@ -40,12 +40,13 @@ export function parseLogLine(line: string): LogLine | undefined {
     if (iteration) return { kind: 'iteration', iteration }
     const validation = parseValidationLine(text)
     if (validation) return { kind: 'validation', validation }
-    if (text.includes('[exiting program')) return { kind: 'ending' }
     const checkpoint = text.includes('checkpoint') ? parseCheckpoint(text) : undefined
     if (checkpoint) return checkpoint
   }
-  if (text.includes('[before the start of training step]')) return { kind: 'training' }
-  if (text.includes('[after training is done]') || text.includes('[exiting program')) return { kind: 'ending' }
+  if (text.includes('] datetime: ')) {
+    if (text.includes('[before the start of training step')) return { kind: 'training' }
+    if (text.includes('[after training is done') || text.includes('[exiting program')) return { kind: 'ending' }
+  }
   return isWarning(text) ? { kind: 'warning', text: text.trim() } : undefined
 }
 
@@ -54,8 +55,7 @@ export function plain(line: string): string {
   let text = line.length > longestLine ? line.slice(0, longestLine) : line
   // biome-ignore lint/suspicious/noControlCharactersInRegex: terminal escape sequences begin with one
   if (text.includes('\x1b')) text = text.replace(/\x1b\[[\d;]*[A-Za-z]/g, '')
-  const drawn = text.lastIndexOf('\r', text.length - 2)
-  return drawn < 0 ? text : text.slice(drawn + 1)
+  return text.includes('\r') ? text.slice(text.lastIndexOf('\r', text.length - 2) + 1) : text
 }
 
 function parseCheckpoint(text: string): LogLine | undefined {

@@ -20,7 +20,7 @@ const enough = 10
  * the check for it is on) as the error that ends the job. Skipped updates are usual while fp16 finds its loss scale.
  */
 export function lossAlarms(policy: WatchPolicy): (line: IterationLine) => readonly LossAlarm[] {
-  let losses: readonly number[] = []
+  const losses: number[] = []
   let skipped = 0
   let told: ReadonlySet<LossAlarm['about']> = new Set()
   let before = 0
@@ -29,18 +29,21 @@ export function lossAlarms(policy: WatchPolicy): (line: IterationLine) => readon
     const covered = Math.max(1, iteration - before)
     before = iteration
     skipped = skippedIterations >= covered ? skipped + skippedIterations : 0
-    const usual = losses.length < enough ? undefined : [...losses].sort((a, b) => a - b)[losses.length >> 1]
     const found: Partial<Record<LossAlarm['about'], string>> = {}
     if (nanIterations > 0 || isBad(loss) || isBad(gradNorm)) {
       const what = isBad(gradNorm) && !isBad(loss) && nanIterations === 0 ? 'norm of its gradient' : 'loss'
       found.nan = `the ${what} is not a number at iteration ${iteration}`
-    } else if (loss !== undefined && usual !== undefined && loss > policy.spikeFactor * usual)
-      found['loss-spike'] =
-        `the loss is ${loss.toPrecision(4)} at iteration ${iteration}, after ${usual.toPrecision(4)}`
+    } else if (loss !== undefined && losses.length >= enough && loss > policy.spikeFactor * Math.min(...losses)) {
+      const usual = [...losses].sort((a, b) => a - b)[losses.length >> 1]!
+      if (loss > policy.spikeFactor * usual)
+        found['loss-spike'] =
+          `the loss is ${loss.toPrecision(4)} at iteration ${iteration}, after ${usual.toPrecision(4)}`
+    }
     if (skipped >= policy.skippedInARow)
       found.skipped = `${skipped} updates in a row were skipped up to iteration ${iteration}`
-    if (loss !== undefined && !isBad(loss)) losses = [...losses.slice(1 - window), loss]
+    if (loss !== undefined && !isBad(loss) && losses.push(loss) > window) losses.shift()
     const now = Object.entries(found) as readonly (readonly [LossAlarm['about'], string])[]
+    if (now.length === 0 && told.size === 0) return []
     const fresh = now.filter(([about]) => !told.has(about))
     told = new Set(now.map(([about]) => about))
     return fresh.flatMap(([about, text]) => {

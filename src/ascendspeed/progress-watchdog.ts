@@ -36,7 +36,11 @@ export function progressWatchdog({ policy, startedAt, evalInterval }: WatchdogOp
   let since = startedAt
   let lines = 0
   let iteration = 0
-  let times: readonly number[] = []
+  let times: number[] = []
+  // Time runs forwards, whatever the clocks of the machines say.
+  const seen = (at: number) => {
+    since = Math.max(since, at)
+  }
   const learned = () => median(times) ?? 0
   const allowance = () => {
     if (doing === 'starting') return start
@@ -46,41 +50,39 @@ export function progressWatchdog({ policy, startedAt, evalInterval }: WatchdogOp
   }
   return {
     read: (line, at) => {
-      // Time runs forwards, whatever the clocks of the machines say.
-      const seen = () => (since = Math.max(since, at))
       switch (line?.kind) {
         case 'iteration': {
           const { elapsedMsPerIteration, iteration: now } = line.iteration
           // An interval's line comes once in all its iterations.
           const covered = Math.max(1, lines > 0 ? now - iteration : 1)
           if (elapsedMsPerIteration !== undefined && elapsedMsPerIteration > 0)
-            times = [...times.slice(1 - remembered), elapsedMsPerIteration * covered]
+            if (times.push(elapsedMsPerIteration * covered) > remembered) times.shift()
           iteration = now
           lines++
           doing = evalInterval !== undefined && now % evalInterval === 0 ? 'measuring' : 'training'
-          seen()
+          seen(at)
           break
         }
         case 'checkpoint':
           if (line.state !== 'loaded') doing = line.state === 'saving' ? 'saving' : 'training'
-          seen()
+          seen(at)
           break
         case 'validation':
           if (doing !== 'ending') doing = 'training'
-          seen()
+          seen(at)
           break
         case 'training':
           lines = 0
           times = []
           doing = 'training'
-          seen()
+          seen(at)
           break
         case 'ending':
           doing = 'ending'
-          seen()
+          seen(at)
           break
         default:
-          if (doing === 'starting' || doing === 'ending') seen()
+          if (doing === 'starting' || doing === 'ending') seen(at)
       }
     },
     dueAt: () => since + allowance(),

@@ -1,6 +1,4 @@
 import type { DeviceFacts } from '../layout/device-facts.ts'
-import type { ModelShape } from '../layout/training-shape.ts'
-import { iterationFlops } from '../layout/training-time.ts'
 import type { IterationLine } from './iteration-line.ts'
 
 /** Numbers of a training after an iteration: the values of `step.metrics` for `train`. Absent: not printed, or not known. */
@@ -26,7 +24,7 @@ export interface TrainingMetrics {
   readonly tflopsPerDevice?: number
   /** Share of the devices' peak that the model's operations come to (MFU); needs the run's `premises.device`. */
   readonly modelFlopsUtilization?: number
-  /** Until the last iteration, at the last 20 iterations' median pace, without saving and measuring. */
+  /** Until the last iteration, at the mean pace of the last 20 iterations, without saving and measuring. */
   readonly etaSeconds?: number
   /** Since the job began, this attempt alone. */
   readonly deviceHours?: number
@@ -41,7 +39,8 @@ export interface TrainingFacts {
   readonly devices: number
   /** Used where a line does not say it. */
   readonly globalBatchSize: number
-  readonly model?: ModelShape | undefined
+  /** Operations of one sample, forward and backward; absent: the model is not known. */
+  readonly flopsPerSample?: number | undefined
   readonly device?: DeviceFacts | undefined
   readonly pricePerDeviceHour?: number | undefined
 }
@@ -57,24 +56,34 @@ export function trainingMetrics(
   facts: TrainingFacts,
   { paceMs, ranMs }: { readonly paceMs: number | undefined; readonly ranMs: number },
 ): TrainingMetrics {
-  const { elapsedMsPerIteration, iteration, trainIters } = line
-  const { seqLength, devices, model, device, globalBatchSize = facts.globalBatchSize } = { ...facts, ...line }
-  const seconds = elapsedMsPerIteration ? elapsedMsPerIteration / 1_000 : undefined
-  const tokensPerSecond = seconds && (globalBatchSize * seqLength) / seconds
-  const flops = seconds && devices > 0 && model && iterationFlops(model, { globalBatchSize, seqLength })
-  const flopsPerDevice = flops ? flops / (devices * seconds) : undefined
-  return defined({
-    ...{ iteration, trainIters, loss: line.loss, gradNorm: line.gradNorm, learningRate: line.learningRate },
-    ...{ lossScale: line.lossScale, consumedSamples: line.consumedSamples },
-    ...{ skippedIterations: line.skippedIterations, nanIterations: line.nanIterations, elapsedMsPerIteration },
-    tokensPerSecond,
-    tokensPerSecondPerDevice: devices > 0 && tokensPerSecond ? tokensPerSecond / devices : undefined,
-    tflopsPerDevice: line.tflopsPerDevice ?? (flopsPerDevice && flopsPerDevice / 1e12),
-    modelFlopsUtilization: flopsPerDevice && device ? flopsPerDevice / device.peakFlops : undefined,
-    etaSeconds: paceMs === undefined ? undefined : (Math.max(0, trainIters - iteration) * paceMs) / 1_000,
-    ...deviceCost(ranMs, facts),
-  })
+  const { seqLength, devices, flopsPerSample, device } = facts
+  const { elapsedMsPerIteration, globalBatchSize = facts.globalBatchSize } = line
+  const metrics: { -readonly [key in keyof TrainingMetrics]: TrainingMetrics[key] } = {
+    iteration: line.iteration,
+    trainIters: line.trainIters,
+  }
+  for (const key of asPrinted) {
+    const value = line[key]
+    if (value !== undefined) metrics[key] = value
+  }
+  if (elapsedMsPerIteration) {
+    const samplesPerSecond = (globalBatchSize * 1_000) / elapsedMsPerIteration
+    metrics.tokensPerSecond = samplesPerSecond * seqLength
+    if (devices > 0) metrics.tokensPerSecondPerDevice = metrics.tokensPerSecond / devices
+    if (devices > 0 && flopsPerSample !== undefined) {
+      const flopsPerDevice = (samplesPerSecond * flopsPerSample) / devices
+      metrics.tflopsPerDevice ??= flopsPerDevice / 1e12
+      if (device) metrics.modelFlopsUtilization = flopsPerDevice / device.peakFlops
+    }
+  }
+  if (paceMs !== undefined) metrics.etaSeconds = (Math.max(0, line.trainIters - line.iteration) * paceMs) / 1_000
+  return devices > 0 ? Object.assign(metrics, deviceCost(ranMs, facts)) : metrics
 }
+
+const asPrinted = [
+  ...(['loss', 'gradNorm', 'learningRate', 'lossScale', 'consumedSamples', 'skippedIterations'] as const),
+  ...(['nanIterations', 'elapsedMsPerIteration', 'tflopsPerDevice'] as const),
+] as const
 
 /** Device-hours and their price, as far as they are known. */
 export function deviceCost(
@@ -84,12 +93,4 @@ export function deviceCost(
   if (devices === 0) return {}
   const deviceHours = (devices * Math.max(0, ms)) / 3_600_000
   return { deviceHours, ...(pricePerDeviceHour === undefined ? {} : { price: deviceHours * pricePerDeviceHour }) }
-}
-
-function defined(
-  values: { readonly [key in keyof TrainingMetrics]: TrainingMetrics[key] | undefined },
-): TrainingMetrics {
-  return Object.fromEntries(
-    Object.entries(values).filter(([, value]) => value !== undefined),
-  ) as unknown as TrainingMetrics
 }

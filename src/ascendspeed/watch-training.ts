@@ -1,6 +1,7 @@
 import type { JobEnd, JobNews, JobWatch, WatchFacts } from '../flow/job-watch.ts'
 import type { FailureRetry, JobFailure, LostWork } from '../job-failure.ts'
 import type { ModelShape } from '../layout/training-shape.ts'
+import { iterationFlops } from '../layout/training-time.ts'
 import { collectEvidence, failure } from './classify-failure.ts'
 import type { IterationLine } from './iteration-line.ts'
 import { type LogLine, parseLogLine } from './log-line.ts'
@@ -28,9 +29,11 @@ export interface WatchedTraining {
 export function watchTraining(training: WatchedTraining, facts: WatchFacts): JobWatch {
   const { policy } = training
   const { startedAt, launch, premises } = facts
+  const { seqLength, globalBatchSize, model } = training
   const known: TrainingFacts = {
-    ...{ ...training, device: premises?.device, pricePerDeviceHour: premises?.pricePerDeviceHour },
-    devices: launch.nodes * launch.devicesPerNode,
+    ...{ seqLength, globalBatchSize, devices: launch.nodes * launch.devicesPerNode },
+    flopsPerSample: model && iterationFlops(model, { globalBatchSize: 1, seqLength }),
+    ...{ device: premises?.device, pricePerDeviceHour: premises?.pricePerDeviceHour },
   }
   const watchdog = progressWatchdog({ policy, startedAt, evalInterval: training.evalInterval })
   const alarms = lossAlarms(policy)
@@ -45,7 +48,7 @@ export function watchTraining(training: WatchedTraining, facts: WatchFacts): Job
     evidence.survived()
     postponed = 0
     const metrics = trainingMetrics(line, known, { paceMs: progress.paceMs(), ranMs: at - startedAt })
-    const values = { ...metrics } as Readonly<Record<string, number>>
+    const values = metrics as unknown as Readonly<Record<string, number>>
     return [{ type: 'metrics', values }, ...alarms(line).map(alarm => raise(alarm, at))]
   }
   const raise = ({ about, text, reaction }: LossAlarm, at: number): JobNews =>
@@ -59,13 +62,14 @@ export function watchTraining(training: WatchedTraining, facts: WatchFacts): Job
   }
 
   return {
-    read: ({ text, at, node }) => {
+    read: job => {
+      const { text, at } = job
       number++
       const line = parseLogLine(text)
       watchdog.read(line, at)
       if (line?.kind === 'iteration') return iterated(line.iteration, at)
-      evidence.note({ line: text, number, ...(node === undefined ? {} : { node }) })
-      progress.other(line, at)
+      evidence.note(job, number)
+      if (line) progress.other(line, at)
       return newsOf(line)
     },
     dueAt: () => (policy.hang === 'ignore' ? undefined : Math.max(watchdog.dueAt(), postponed)),
@@ -91,10 +95,10 @@ export function watchTool({ startedAt }: WatchFacts, { silenceSeconds = 3_600 }:
   let number = 0
   let last = startedAt
   return {
-    read: ({ text, at, node }) => {
-      evidence.note({ line: text, number: ++number, ...(node === undefined ? {} : { node }) })
-      last = Math.max(last, at)
-      return newsOf(parseLogLine(text))
+    read: line => {
+      evidence.note(line, ++number)
+      last = Math.max(last, line.at)
+      return newsOf(parseLogLine(line.text))
     },
     dueAt: () => last + silenceSeconds * 1_000,
     overdue: at => {
@@ -122,17 +126,23 @@ function newsOf(line: LogLine | undefined): readonly JobNews[] {
     case 'warning':
       return [{ type: 'warning', about: 'log', text: line.text }]
     default:
-      return []
+      return nothing
   }
 }
+
+const nothing: readonly JobNews[] = []
+
+/** Iterations whose mean is the pace. */
+const paceOver = 20
 
 /** How far a training is, and how far its newest checkpoint. */
 function trackProgress() {
   let done: number | undefined
   let saved: number | undefined
   let lastAt: number | undefined
-  let recent: readonly number[] = []
-  const paceMs = () => [...recent].sort((a, b) => a - b)[recent.length >> 1]
+  const recent: number[] = []
+  let sum = 0
+  const paceMs = () => (recent.length === 0 ? undefined : sum / recent.length)
   return {
     /** False for an iteration that was read before. */
     iteration({ iteration, elapsedMsPerIteration }: IterationLine, at: number): boolean {
@@ -140,17 +150,20 @@ function trackProgress() {
       saved ??= iteration - 1
       done = iteration
       lastAt = at
-      if (elapsedMsPerIteration) recent = [...recent.slice(-19), elapsedMsPerIteration]
+      if (elapsedMsPerIteration) {
+        recent.push(elapsedMsPerIteration)
+        sum += elapsedMsPerIteration - (recent.length > paceOver ? recent.shift()! : 0)
+      }
       return true
     },
-    other(line: LogLine | undefined, at: number): void {
-      if (line?.kind === 'checkpoint' && line.state === 'saved') {
+    other(line: LogLine, at: number): void {
+      if (line.kind === 'checkpoint' && line.state === 'saved') {
         saved = line.iteration
         lastAt = at
       }
-      if (line?.kind === 'checkpoint' && line.state === 'loaded') saved ??= line.iteration
+      if (line.kind === 'checkpoint' && line.state === 'loaded') saved ??= line.iteration
       // A launcher that starts its program again begins at the newest checkpoint.
-      if (line?.kind === 'training') done = undefined
+      if (line.kind === 'training') done = undefined
     },
     paceMs,
     lost(at: number): Omit<LostWork, 'deviceHours' | 'price'> | undefined {
