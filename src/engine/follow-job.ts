@@ -145,12 +145,15 @@ async function collected(collect: () => unknown, { note, watcher }: CollectedOpt
     await removeJobNote(note)
     const failure = error.failure ?? watcher.diagnose({ state: 'unproved' })
     if (!failure) throw error
-    const { message, hint, cause, executor, job, exitCode, logTail } = error
-    const isKnown = failure.kind !== 'unknown'
-    throw judgedError({ executor, job, exitCode, logTail, cause }, '', failure, {
-      ...{ message: hint ? message.slice(0, -hint.length - 1) : message, hint },
-      retryable: isKnown ? failure.retry !== 'never' : error.retryable,
-    })
+    const { hint, cause, executor, job, exitCode, logTail, retryable } = error
+    const about = { executor, job, exitCode, logTail, cause }
+    const message = hint ? error.message.slice(0, -hint.length - 1) : error.message
+    // Where its output says nothing, what collecting found missing says it all.
+    if (failure.kind === 'unknown' && !failure.evidence)
+      throw new JobError(message, {
+        ...{ ...about, hint, retryable, failure: { ...failure, retry: retryable ? 'now' : 'never' } },
+      })
+    throw judgedError(about, '', failure, { message, hint })
   }
 }
 

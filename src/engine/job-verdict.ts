@@ -20,26 +20,21 @@ export function stateError(
   })
 }
 
-/** Instead of the words and the decision that follow from the failure. */
+/** Instead of the words that follow from the failure. */
 export interface VerdictWords {
   readonly message?: string
   readonly hint?: string | undefined
-  readonly retryable?: boolean
 }
 
 /** The error of a job whose failure is known: how it ended, why, the line that says so, what is lost, what to do. */
 export function judgedError(about: AboutJob, how: string, failure: JobFailure, given: VerdictWords = {}): JobError {
   const { kind, cause, advice, retry, evidence, lost } = failure
-  const {
-    message = `Job ${about.job} on ${about.executor} ${how}.`,
-    hint = advice,
-    retryable = retry !== 'never',
-  } = given
+  const { message = `Job ${about.job} on ${about.executor} ${how}.`, hint = advice } = given
   const node = evidence?.node === undefined ? '' : ` of node ${evidence.node}`
   const line = evidence ? `\n    line ${evidence.number}${node}: ${shortened(evidence.line)}` : ''
   const cost = lost ? `\n    lost: ${lostWork(lost)}` : ''
   return new JobError(`${message}\n    ${kind}: ${cause}${line}${cost}\n   `, {
-    ...{ ...about, logTail: [...about.logTail], retryable, failure, hint },
+    ...{ ...about, logTail: [...about.logTail], retryable: retry !== 'never', failure, hint },
   })
 }
 
