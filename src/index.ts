@@ -36,6 +36,9 @@ export {
   ServiceError,
   StepError,
 } from './errors.ts'
+export type { KubernetesDialect } from './executors/kubernetes/dialects.ts'
+export { kubernetes } from './executors/kubernetes/kubernetes.ts'
+export type { KubernetesMount, KubernetesOptions } from './executors/kubernetes/options.ts'
 export type { LocalOptions } from './executors/local/local.ts'
 export { local } from './executors/local/local.ts'
 export type { Artifact } from './flow/artifact.ts'

@@ -103,7 +103,7 @@ describe('the house', () => {
   })
 
   it('loads parquet and console libraries on first use only', () => {
-    const heavy = ['hyparquet', 'hyparquet-compressors', 'cli-progress']
+    const heavy = ['hyparquet', 'hyparquet-compressors', 'cli-progress', '@kubernetes/client-node']
     const early = files.flatMap(file => {
       const text = readFileSync(join(src, file), 'utf8')
       return heavy

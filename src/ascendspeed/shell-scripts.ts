@@ -1,5 +1,5 @@
 import { InputError } from '../errors.ts'
-import type { Launch, Word } from '../flow/launch.ts'
+import { isSecretName, type Launch, type Word } from '../flow/launch.ts'
 import { wordText } from './flag-words.ts'
 import { quote, type ShellWord, shellCommand } from './shell-words.ts'
 import { setEnvPath } from './toolkit-environment.ts'
@@ -87,11 +87,9 @@ function commandLines(words: readonly ShellWord[]): readonly string[] {
   return rows.map((row, i) => `${i === 0 ? '' : '  '}${row.join(' ')}${i === rows.length - 1 ? '' : ' \\'}`)
 }
 
-const secretName = /TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)(KEY|AK|SK)$/i
-
 function environmentLine([name, value]: readonly [string, string]): string {
   if (!/^[A-Za-z_]\w*$/.test(name)) throw new InputError(`${name} is no name of an environment variable.`)
-  return secretName.test(name) ? `export ${name}="\${${name}:?}"` : `export ${name}=${quote(value)}`
+  return isSecretName(name) ? `export ${name}="\${${name}:?}"` : `export ${name}=${quote(value)}`
 }
 
 const comment = (text: string) => `# ${text.replaceAll(/[\p{Cc}\u2028\u2029]+/gu, ' ')}`

@@ -41,8 +41,10 @@ export function quoteWord(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
 }
 
-/** Names of variables whose values are not to be shown. */
-export const secretName = /TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)(KEY|AK|SK)$/i
+/** True for names of environment variables whose values are nobody's business. */
+export function isSecretName(name: string): boolean {
+  return /TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)(KEY|AK|SK)$/i.test(name)
+}
 
 /**
  * A command line that a person can paste into a POSIX shell; per-node words become `$NODE_RANK` and the like, and
@@ -56,7 +58,7 @@ export function shellLine(launch: Launch): string {
       : quoteWord(typeof word === 'object' ? ('read' in word ? word.read : word.write) : String(word)),
   )
   const env = Object.entries(launch.env ?? {}).map(
-    ([name, value]) => `${name}=${secretName.test(name) ? '…' : quoteWord(value)}`,
+    ([name, value]) => `${name}=${isSecretName(name) ? '…' : quoteWord(value)}`,
   )
   const enter = launch.dir === undefined ? [] : ['cd', quoteWord(launch.dir), '&&']
   return [...enter, ...env, ...words].join(' ')
