@@ -88,6 +88,8 @@ export { recommended } from './models/recommended.ts'
 export type { RecommendedLayout } from './models/recommended-layouts.ts'
 export { findModel, models } from './models/supported-model.ts'
 export type { SupportedModel, TokenizerFacts } from './models/supported-models.ts'
+export type { NodeCheck, NodeReport } from './nodes/node-report.ts'
+export type { NpuDevice, NpuProcess } from './nodes/npu-smi.ts'
 export {
   Corpus,
   corpus,
@@ -107,6 +109,7 @@ export { megatronToHf } from './steps/megatron-to-hf.ts'
 export { megatronToPeft } from './steps/megatron-to-peft.ts'
 export { mergeLora } from './steps/merge-lora.ts'
 export { peftToMegatron } from './steps/peft-to-megatron.ts'
+export { PreparedNodes, prepareNode } from './steps/prepare-node.ts'
 export { preprocess } from './steps/preprocess.ts'
 export type { PreprocessWithSpec } from './steps/preprocess-with.ts'
 export { preprocessWith } from './steps/preprocess-with.ts'

@@ -19,6 +19,7 @@ const floors: Readonly<Record<string, number>> = {
   executors: 2,
   checkpoint: 2,
   data: 2,
+  nodes: 2,
   trainer: 2,
   ascendspeed: 2,
   cloud: 2,
