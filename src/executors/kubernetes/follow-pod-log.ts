@@ -28,9 +28,11 @@ export async function followPodLog(options: PodLogOptions): Promise<boolean> {
   const { client, path, container, signal, pollMs, hasEnded, tell } = options
   const told = createToldLines()
   let wasCut = true
+  let unfinished: string | undefined
   for (;;) {
     const ended = await hasEnded()
     const since = told.since()
+    // Below zero when there was a line that was not told before.
     let toPass = told.countSince(since)
     try {
       const answer = await client.open({
@@ -38,13 +40,20 @@ export async function followPodLog(options: PodLogOptions): Promise<boolean> {
         query: { container, follow: 'true', timestamps: 'true', ...(since ? { sinceTime: isoSecond(since) } : {}) },
         signal,
       })
-      for await (const stamped of linesOf(answer, ended)) {
-        if (toPass-- > 0) continue
-        const { second, line } = splitTime(stamped)
+      let rest: string | undefined
+      for await (const { text, isWhole } of linesOf(answer)) {
+        if (!isWhole) rest = text
+        if (!isWhole || --toPass >= 0) continue
+        const { second, line } = splitTime(text)
         told.add(second)
         await tell(line)
       }
-      if (ended) return true
+      // A close may be a cut. Where all that was told came again and nothing else, there is nothing else.
+      if (ended && toPass === 0 && rest === unfinished) {
+        if (rest !== undefined) await tell(splitTime(rest).line)
+        return true
+      }
+      unfinished = rest
       wasCut = false
     } catch (error) {
       signal.throwIfAborted()
@@ -85,14 +94,14 @@ function splitTime(stamped: string): { readonly second: number; readonly line: s
   return { second, line: Number.isNaN(second) ? stamped : space < 0 ? '' : stamped.slice(space + 1) }
 }
 
-/** Lines of a body; an unfinished one at its end only `whole`: of a cut body it comes again. */
-async function* linesOf(body: IncomingMessage, whole: boolean): AsyncGenerator<string> {
+/** Lines of a body; the last one is not whole where the body, cut or not, has no end of line behind it. */
+async function* linesOf(body: IncomingMessage): AsyncGenerator<{ readonly text: string; readonly isWhole: boolean }> {
   const decoder = new StringDecoder('utf8')
   let partial = ''
   for await (const chunk of body) {
     const lines = (partial + decoder.write(chunk as Buffer)).split('\n')
     partial = lines.pop() ?? ''
-    for (const line of lines) yield line.endsWith('\r') ? line.slice(0, -1) : line
+    for (const line of lines) yield { text: line.endsWith('\r') ? line.slice(0, -1) : line, isWhole: true }
   }
-  if (whole && partial !== '') yield partial
+  if (partial !== '') yield { text: partial, isWhole: false }
 }

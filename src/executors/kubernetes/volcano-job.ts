@@ -103,7 +103,7 @@ export function volcanoJob(
       containers: [
         {
           ...{ name: taskName, image: options.image },
-          command: launch.argv.map(word => commandWord(word, { name, nodes: launch.nodes, mapPath: mounts.mapPath })),
+          command: commandOf(launch, { name, mapPath: mounts.mapPath }),
           env: [
             ...Object.entries(env).map(([variable, value]) =>
               isSecretName(variable)
@@ -137,6 +137,15 @@ export function jobName(id: string, logDir: string): string {
   const digest = createHash('sha256').update(`${id}\0${logDir}`).digest('hex').slice(0, 8)
   // A service of the same name is made for the job, and services begin with a letter (RFC 1035).
   return `${/^[a-z]/.test(readable) ? '' : 'j'}${readable}-${digest}`.replaceAll(/-+/g, '-')
+}
+
+/** A folder that is not there must not be made, as a `workingDir` would be: the command enters it by itself. */
+function commandOf(
+  { argv, dir, nodes }: Launch,
+  { name, mapPath }: { readonly name: string; mapPath(path: string): string },
+): readonly string[] {
+  const enter = dir === undefined ? [] : ['/bin/sh', '-c', 'cd -- "$0" && exec "$@"', dir].map(literal)
+  return [...enter, ...argv.map(word => commandWord(word, { name, nodes, mapPath }))]
 }
 
 function commandWord(

@@ -1,5 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
+import { readdirSync, readFileSync } from 'node:fs'
 
 /** A line of a container's log as the node keeps it. */
 export interface LogEntry {
@@ -23,7 +25,7 @@ export interface PodProcess {
   readonly end: ContainerEnd | undefined
   readonly ended: Promise<ContainerEnd>
   onLog(listener: () => void): void
-  /** TERM to the command, KILL to all of it when the grace is over. */
+  /** TERM to the command, KILL to all that is left when the grace is over. */
   stop(graceSeconds: number): Promise<void>
   /** As the kernel does when memory runs out. */
   kill(): void
@@ -39,22 +41,27 @@ export function startPod(command: readonly string[], env: Readonly<Record<string
     log.push({ time: nodeTime(), text, isWhole })
     for (const listener of listeners) listener()
   }
+  // A container ends with all that was started in it, sessions of their own included: found by a mark in their variables.
+  const mark = `POD_UID=${randomUUID()}`
   const child = spawn(program, args, {
     ...{ detached: true, stdio: ['ignore', 'pipe', 'pipe'] },
-    env: { PATH: process.env.PATH ?? '', ...env },
+    env: { PATH: process.env.PATH ?? '', ...env, POD_UID: mark.slice('POD_UID='.length) },
   })
-  const signalGroup = (signal: NodeJS.Signals) => {
-    try {
-      if (child.pid) process.kill(-child.pid, signal)
-    } catch {
-      // Gone already.
+  const killAll = () => {
+    for (const pid of readdirSync('/proc').filter(entry => /^\d+$/.test(entry))) {
+      try {
+        if (readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(mark))
+          process.kill(Number(pid), 'SIGKILL')
+      } catch {
+        // Gone already, or another user's.
+      }
     }
   }
   const ended = (async (): Promise<ContainerEnd> => {
     const reading = [child.stdout!, child.stderr!].map(stream => readLines(stream, add))
     const finished = await exitOf(child)
     // With the first process of a container, all of it ends.
-    signalGroup('SIGKILL')
+    killAll()
     await Promise.all(reading)
     end = { ...finished, finishedAt: new Date().toISOString() }
     for (const listener of listeners) listener()
@@ -67,10 +74,10 @@ export function startPod(command: readonly string[], env: Readonly<Record<string
       return end
     },
     onLog: listener => void listeners.push(listener),
-    kill: () => signalGroup('SIGKILL'),
+    kill: killAll,
     async stop(graceSeconds) {
       if (child.pid) process.kill(child.pid, 'SIGTERM')
-      const timer = setTimeout(() => signalGroup('SIGKILL'), graceSeconds * 1000)
+      const timer = setTimeout(killAll, graceSeconds * 1000)
       await ended
       clearTimeout(timer)
     },

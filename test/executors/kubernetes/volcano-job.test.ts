@@ -109,6 +109,13 @@ describe("the Volcano job of kubernetes()'s description", () => {
     expect(spec.containers[0].resources).toEqual({ requests: {}, limits: {} })
   })
 
+  it('enters the folder of the launch, as pods see it', () => {
+    const job = described({ mounts: [] }, { argv: ['pwd'], dir: '/opt/$x', nodes: 1, devicesPerNode: 0 })
+    const enter = 'cd -- "$$0" && exec "$$@"'
+    const { command } = job.spec.tasks[0].template.spec.containers[0]
+    expect(command).toEqual(['/bin/sh', '-c', enter, '/opt/$$x', 'pwd'])
+  })
+
   it('mounts a folder for writing only where the command writes', () => {
     const mounts = [
       { path: '/data', claim: 'data' },
