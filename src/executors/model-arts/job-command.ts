@@ -1,6 +1,6 @@
 import { posix } from 'node:path'
 import { InputError } from '../../errors.ts'
-import { type Launch, quoteWord, secretName, type Word } from '../../flow/launch.ts'
+import { isSecretName, type Launch, quoteWord, type Word } from '../../flow/launch.ts'
 
 /** A folder of this machine that is also a volume of the job's containers. */
 export interface ModelArtsMount {
@@ -59,6 +59,7 @@ export function jobCommand(launch: Launch, mounts: readonly ModelArtsMount[]): s
     '[ -n "$MASTER_ADDR" ] || { echo "The name of the first node, $first, does not resolve." >&2; exit 1; }; fi',
     // biome-ignore-end lint/suspicious/noTemplateCurlyInString: variables of the shell
     ...Object.entries(launch.env ?? {}).map(([name, value]) => exported(name, value)),
+    ...(launch.dir === undefined ? [] : [`cd ${quoteWord(launch.dir)}`]),
     `exec ${launch.argv.map(word => shellWord(word, mounts)).join(' ')}`,
   ].join('\n')
 }
@@ -74,7 +75,7 @@ function shellWord(word: Word, mounts: readonly ModelArtsMount[]): string {
 /** In the command and not among the job's variables, because the service refuses values with a `$` there. */
 function exported(name: string, value: string): string {
   if (!/^[A-Za-z_]\w*$/.test(name)) throw new InputError(`env: '${name}' is no name of a variable.`, { field: 'env' })
-  if (secretName.test(name))
+  if (isSecretName(name))
     throw new InputError(`env.${name}: a job's page shows its command, and this looks like a secret.`, {
       field: 'env',
       hint: 'Put it into a file on the volume that only the job reads.',
