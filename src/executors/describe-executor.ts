@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { randomInt } from 'node:crypto'
+import { readdirSync, readFileSync } from 'node:fs'
 import { mkdtemp, readFile, realpath, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Executor, JobHandle, JobUpdate } from '../flow/executor.ts'
 import type { Launch, Word } from '../flow/launch.ts'
-import { processIdentity } from '../process-identity.ts'
 
 /** The two functions of a test runner that the suite needs: vitest's, jest's and node:test's all do. */
 export interface TestRunner {
@@ -14,20 +16,26 @@ export interface TestRunner {
 
 /**
  * Declares the tests that every executor must pass. It must run jobs for real, with a POSIX shell and the paths of
- * this machine.
+ * this machine. With `nodes`, two or more, jobs of that many nodes are tested too.
  */
-export function describeExecutor(name: string, make: () => Executor, { describe, it }: TestRunner): void {
-  describe(`executor ${name}`, () => {
-    const test = (title: string, body: (tools: Tools) => Promise<void>) =>
-      it(title, async () => {
-        const dir = await mkdtemp(join(tmpdir(), 'ascendflow-executor-'))
-        try {
-          await body(toolsFor(make, dir))
-        } finally {
-          await rm(dir, { recursive: true, force: true })
-        }
-      })
+export function describeExecutor(
+  name: string,
+  make: () => Executor,
+  { describe, it }: TestRunner,
+  { nodes = 1 }: { readonly nodes?: number } = {},
+): void {
+  const test = (title: string, body: (tools: Tools) => Promise<void>) =>
+    it(title, async () => {
+      const dir = await mkdtemp(join(tmpdir(), 'ascendflow-executor-'))
+      try {
+        await body(toolsFor(make, dir))
+      } finally {
+        await rm(dir, { recursive: true, force: true })
+      }
+    })
 
+  if (nodes > 1) describeNodes(name, { describe, test, nodes })
+  describe(`executor ${name}`, () => {
     test('streams output in order and tells success', async ({ submit, end }) => {
       const { lines, last } = await end(await submit(shell('for i in 1 2 3; do echo "line $i"; done')))
       assert.deepEqual(lines, ['line 1', 'line 2', 'line 3'])
@@ -95,17 +103,43 @@ export function describeExecutor(name: string, make: () => Executor, { describe,
       assert.deepEqual((await end(job)).lines, ['begun', 'done'])
     })
 
-    test('cancels the whole process group, those who ignore TERM included', async ({ submit, watch, cancel, end }) => {
-      const job = await submit(shell('trap "" TERM; sleep 600 & echo "$!"; wait; sleep 600'))
-      let pid = 0
-      for await (const update of watch(job, new AbortController().signal)) {
-        if (update.type !== 'log') continue
-        pid = Number(update.line)
-        break
-      }
+    test('cancels all processes, those who ignore TERM included', async ({ submit, firstLine, cancel, end }) => {
+      const mark = `600.${randomInt(1e9)}`
+      const job = await submit(shell(`trap "" TERM; sleep ${mark} & echo up; wait; sleep ${mark}`))
+      await firstLine(job)
+      assert.equal(processesWith(mark).length > 0, true)
       await cancel(job)
-      assert.equal(processIdentity(pid), undefined)
+      assert.deepEqual(processesWith(mark), [])
       assert.equal((await end(job)).last.state, 'cancelled')
+    })
+
+    test('cancels processes that made a session of their own, as workers of torchrun do', async tools => {
+      const mark = `600.${randomInt(1e9)}`
+      const job = await tools.submit(shell(`setsid sh -c 'echo up; exec sleep ${mark}' & wait; sleep ${mark}`))
+      await tools.firstLine(job)
+      await tools.cancel(job)
+      assert.deepEqual(processesWith(mark), [])
+    })
+
+    test('leaves nothing behind that a command started in the background', async ({ submit, end, dir }) => {
+      const mark = `600.${randomInt(1e9)}`
+      const script = `setsid sh -c 'echo > "$0"; exec sleep ${mark}' "$0" & sleep ${mark} & until [ -s "$0" ]; do :; done`
+      const { last } = await end(await submit(launch(['/bin/sh', '-c', script, { write: join(dir, 'is-up') }])))
+      assert.equal(last.state, 'succeeded')
+      assert.deepEqual(processesWith(mark), [])
+    })
+
+    test('tells a cancelled job from one that failed, also when its command ends at once', async tools => {
+      const job = await tools.submit(shell('trap "echo ending; exit 3" TERM; echo up; sleep 600 & wait'))
+      await tools.firstLine(job)
+      await tools.cancel(job)
+      const { lines, last } = await tools.end(job)
+      assert.deepEqual([lines, last.state], [['up', 'ending'], 'cancelled'])
+    })
+
+    test('passes on the bytes of the output as text, whatever they are', async ({ submit, end }) => {
+      const { lines } = await end(await submit(shell("printf '中文\\r\\n\\342\\200\\250x\\n\\377\\n'")))
+      assert.deepEqual(lines, ['中文', '\u2028x', '\ufffd'])
     })
 
     test('leaves a job that has ended alone when it is cancelled', async ({ submit, cancel, end }) => {
@@ -117,13 +151,81 @@ export function describeExecutor(name: string, make: () => Executor, { describe,
   })
 }
 
+function describeNodes(
+  name: string,
+  {
+    describe,
+    test,
+    nodes,
+  }: {
+    readonly describe: TestRunner['describe']
+    readonly test: (title: string, body: (tools: Tools) => Promise<void>) => void
+    readonly nodes: number
+  },
+): void {
+  const ranks = Array.from({ length: nodes }, (_, rank) => rank)
+  const onAll = (script: string, ...words: Word[]): Launch => ({
+    ...launch(['/bin/sh', '-c', script, ...words]),
+    nodes,
+  })
+
+  describe(`executor ${name}, ${nodes} nodes`, () => {
+    test('gives each node a rank of its own, all the same meeting point, and tells whose line is whose', async tools => {
+      const place: Word[] = (['rank', 'count', 'masterAddr', 'masterPort'] as const).map(node => ({ node }))
+      const { logs, last } = await tools.end(await tools.submit(onAll('echo "$@"', 'sh', ...place)))
+      const said = logs.map(({ node, line }) => ({ node, words: line.split(' ') })).sort((a, b) => a.node! - b.node!)
+      assert.deepEqual(
+        said.map(({ node, words }) => [node, ...words.slice(0, 2)]),
+        ranks.map(rank => [rank, String(rank), String(nodes)]),
+      )
+      assert.equal(new Set(said.map(({ words }) => words.slice(2).join(' '))).size, 1)
+      assert.match(said[0]!.words.slice(2).join(' '), /^\S+ \d+$/)
+      assert.equal(last.state, 'succeeded')
+    })
+
+    test('ends all nodes when one fails, and tells its exit code', async ({ submit, end }) => {
+      const mark = `600.${randomInt(1e9)}`
+      const script = `[ "$0" != ${nodes - 1} ] || exit 5; sleep ${mark}`
+      const { last } = await end(await submit(onAll(script, { node: 'rank' })))
+      assert.deepEqual([last.state, last.exitCode], ['failed', 5])
+      assert.deepEqual(processesWith(mark), [])
+    })
+
+    test('cancels all nodes', async ({ submit, watch, cancel, end }) => {
+      const mark = `600.${randomInt(1e9)}`
+      const job = await submit(onAll(`echo up; sleep ${mark}`))
+      const up = new Set<number | undefined>()
+      for await (const update of watch(job, new AbortController().signal)) {
+        if (update.type === 'log') up.add(update.node)
+        if (up.size === nodes) break
+      }
+      assert.equal(processesWith(mark).length > 0, true)
+      await cancel(job)
+      assert.deepEqual(processesWith(mark), [])
+      assert.equal((await end(job)).last.state, 'cancelled')
+    })
+
+    test('starts each node once when the same id is submitted again', async ({ submit, end }) => {
+      const counted = onAll('echo started')
+      const [first, second] = await Promise.all([submit(counted), submit(counted)])
+      const lines = ranks.map(() => 'started')
+      assert.deepEqual((await end(first)).lines, lines)
+      assert.deepEqual((await end(second)).lines, lines)
+      assert.deepEqual((await end(await submit(counted))).lines, lines)
+    })
+  })
+}
+
 interface Tools {
   readonly dir: string
   submit(launch: Launch): Promise<JobHandle>
   watch(job: JobHandle, signal: AbortSignal): AsyncIterable<JobUpdate>
   cancel(job: JobHandle): Promise<void>
+  /** Resolves with the first line of output. */
+  firstLine(job: JobHandle): Promise<string | undefined>
   end(job: JobHandle): Promise<{
     readonly lines: readonly string[]
+    readonly logs: readonly Extract<JobUpdate, { type: 'log' }>[]
     readonly last: Extract<JobUpdate, { type: 'state' }>
   }>
 }
@@ -136,17 +238,40 @@ function toolsFor(make: () => Executor, dir: string): Tools {
     submit: launch => make().submit(launch, { id: 'job-1', logDir: dir, signal }),
     watch: (job, until) => make().watch(job, { signal: until }),
     cancel: job => make().cancel(job),
+    firstLine: async job => {
+      for await (const update of make().watch(job, { signal })) if (update.type === 'log') return update.line
+      return undefined
+    },
     end: async job => {
-      const lines: string[] = []
+      const logs: Extract<JobUpdate, { type: 'log' }>[] = []
       const states: Extract<JobUpdate, { type: 'state' }>[] = []
       for await (const update of make().watch(job, { signal })) {
-        if (update.type === 'log') lines.push(update.line)
+        if (update.type === 'log') logs.push(update)
         else states.push(update)
       }
-      return { lines, last: states.at(-1)! }
+      return { lines: logs.map(({ line }) => line), logs, last: states.at(-1)! }
     },
   }
 }
 
 const launch = (argv: readonly Word[]): Launch => ({ argv, nodes: 1, devicesPerNode: 0 })
 const shell = (script: string): Launch => launch(['/bin/sh', '-c', script])
+
+/** Command lines on this machine with the words of `mark`: containers of this machine count, which pids would not find. */
+function processesWith(mark: string): readonly string[] {
+  const all =
+    process.platform === 'linux'
+      ? readdirSync('/proc')
+          .filter(entry => /^\d+$/.test(entry))
+          .map(commandLine)
+      : execFileSync('ps', ['-A', '-o', 'args='], { encoding: 'utf8' }).split('\n')
+  return all.filter(line => line.includes(`sleep ${mark}`))
+}
+
+function commandLine(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ')
+  } catch {
+    return ''
+  }
+}

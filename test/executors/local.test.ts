@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { local } from 'ascendflow'
 import { describeExecutor } from 'ascendflow/testing'
 import { describe, expect, it } from 'vitest'
-import { groupLives } from '../../src/executors/local/process-group.ts'
+import { jobLives } from '../../src/executors/local/process-group.ts'
 import { processIdentity } from '../../src/process-identity.ts'
 
 describeExecutor('local', () => local({ killAfterMs: 200 }), { describe, it })
@@ -27,7 +27,7 @@ describe('local', () => {
     const states: string[] = []
     for await (const update of local().watch(job, { signal })) if (update.type === 'state') states.push(update.state)
     expect(states).toEqual(['running', 'lost'])
-    expect(groupLives(leader)).toBe(false)
+    expect(jobLives({ leader, dir: logDir })).toBe(false)
   })
 
   it('does not mistake another process with the same pid for its job', async () => {

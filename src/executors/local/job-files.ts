@@ -1,7 +1,7 @@
 import { open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { StringDecoder } from 'node:string_decoder'
 import type { ProcessIdentity } from '../../process-identity.ts'
+import { createLineCutter } from '../log-lines.ts'
 
 /** How a job's command ended: with an exit code, or for a reason (a signal, a failed start). */
 export interface JobExit {
@@ -22,9 +22,8 @@ export async function readExit(dir: string): Promise<JobExit | undefined> {
 /** Reads a growing log file: each call gives the lines completed since the last; `rest()` an unfinished one. */
 export function createLogReader(path: string) {
   const chunk = Buffer.alloc(64 * 1024)
-  const decoder = new StringDecoder('utf8')
+  const cutter = createLineCutter()
   let offset = 0
-  let partial = ''
   let hasMore = false
   return {
     lines: async (): Promise<readonly string[]> => {
@@ -35,16 +34,14 @@ export function createLogReader(path: string) {
         const { bytesRead } = await file.read(chunk, 0, chunk.length, offset)
         offset += bytesRead
         hasMore = bytesRead === chunk.length
-        const lines = (partial + decoder.write(chunk.subarray(0, bytesRead))).split('\n')
-        partial = lines.pop() ?? ''
-        return lines.map(line => (line.endsWith('\r') ? line.slice(0, -1) : line))
+        return cutter.push(chunk.subarray(0, bytesRead))
       } finally {
         await file.close()
       }
     },
     /** True when the last call filled its buffer, so that there may be more to read at once. */
     hasMore: (): boolean => hasMore,
-    rest: (): string => partial,
+    rest: cutter.rest,
   }
 }
 

@@ -1,10 +1,11 @@
 // The leader of a local job's process group: claims the job, runs its command, writes down how it ended.
 // Arguments: the job's folder, the folder to run in or nothing, then the command. It outlives the process that started it.
 import { spawn } from 'node:child_process'
-import { existsSync, linkSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, openSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { siblingTemp } from '../../formats/atomic-file.ts'
 import { processIdentity } from '../../process-identity.ts'
+import { claimFile } from '../claim-file.ts'
 import type { JobExit } from './job-files.ts'
 
 const [dir = '', cwd = '', command = '', ...args] = process.argv.slice(2)
@@ -12,7 +13,7 @@ const [dir = '', cwd = '', command = '', ...args] = process.argv.slice(2)
 // Signals to the group reach the command too; this process stays to write down what became of it.
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => {})
 
-if (claim(join(dir, 'process.json'))) {
+if (claimFile(join(dir, 'process.json'), JSON.stringify(processIdentity()))) {
   // A wrong folder would otherwise be told as a command that is not there.
   if (cwd !== '' && !existsSync(cwd)) end({ exitCode: 127, reason: `there is no folder ${cwd} to run in` })
   else run()
@@ -23,21 +24,6 @@ function run(): void {
   const child = spawn(command, args, { stdio: ['ignore', output, output], ...(cwd === '' ? {} : { cwd }) })
   child.on('error', error => end({ exitCode: 127, reason: `cannot start ${command}: ${error.message}` }))
   child.on('exit', (exitCode, signal) => end(signal ? { reason: `killed by ${signal}` } : { exitCode: exitCode ?? 1 }))
-}
-
-/** A link to a finished file either appears whole or fails: of two that run the same job, one goes on. */
-function claim(path: string): boolean {
-  const temporary = siblingTemp(path)
-  writeFileSync(temporary, JSON.stringify(processIdentity()))
-  try {
-    linkSync(temporary, path)
-    return true
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
-    throw error
-  } finally {
-    rmSync(temporary)
-  }
 }
 
 function end(exit: JobExit): void {

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -6,8 +7,9 @@ import type { Executor, JobHandle, JobUpdate } from '../../flow/executor.ts'
 import { resolveWords, shellLine } from '../../flow/launch.ts'
 import { isAlive, type ProcessIdentity } from '../../process-identity.ts'
 import { programPath } from '../../program-path.ts'
-import { createLogReader, readExit, readLeader } from './job-files.ts'
-import { endGroup, groupLives } from './process-group.ts'
+import { masterPort } from '../master-port.ts'
+import { createLogReader, type JobExit, readExit, readLeader } from './job-files.ts'
+import { endProcesses, jobLives, jobMark } from './process-group.ts'
 
 export interface LocalOptions {
   /** NPUs of this machine; absent: unknown, and layouts are not checked against it. */
@@ -38,10 +40,14 @@ export function local(options: LocalOptions = {}): Executor {
     describe: shellLine,
 
     async submit(launch, { id, logDir }) {
-      const place = { rank: 0, count: 1, masterAddr: '127.0.0.1', masterPort: 29_500 }
+      const place = { rank: 0, count: 1, masterAddr: '127.0.0.1', masterPort: masterPort(id) }
       const argv = resolveWords(launch.argv, place, path => resolve(path))
       if (!(await readLeader(logDir)))
-        await start([launch.dir ?? '', ...argv], { dir: logDir, id, env: { ...options.env, ...launch.env } })
+        await start([launch.dir ?? '', ...argv], {
+          dir: logDir,
+          id,
+          env: { ...options.env, ...launch.env, [jobMark]: logDir },
+        })
       return { executor: name, id, dir: logDir, leader: await claimed(logDir, id) } satisfies LocalJob
     },
 
@@ -59,9 +65,9 @@ export function local(options: LocalOptions = {}): Executor {
         } while (log.hasMore())
         if (exit || !lives) {
           if (log.rest()) yield { type: 'log', line: log.rest() }
-          await endGroup(leader, 0)
-          yield exit
-            ? endState(exit)
+          await endProcesses(job as LocalJob, 0)
+          yield exit || existsSync(cancelMark(dir))
+            ? endState(exit, existsSync(cancelMark(dir)))
             : { type: 'state', state: 'lost', reason: 'its process is gone and left no exit status' }
           return
         }
@@ -70,17 +76,19 @@ export function local(options: LocalOptions = {}): Executor {
     },
 
     async cancel(job) {
-      const { dir, leader } = job as LocalJob
-      if (!groupLives(leader)) return
-      await endGroup(leader, options.killAfterMs ?? 10_000)
-      if (!(await readExit(dir))) await writeFile(join(dir, 'exit.json'), JSON.stringify({ reason: 'cancelled' }))
+      const { dir } = job as LocalJob
+      if (!jobLives(job as LocalJob)) return
+      if (!(await readExit(dir))) await writeFile(cancelMark(dir), '')
+      await endProcesses(job as LocalJob, options.killAfterMs ?? 10_000)
     },
   }
 }
 
-function endState(exit: { readonly exitCode?: number; readonly reason?: string }): JobUpdate {
-  if (exit.reason === 'cancelled') return { type: 'state', state: 'cancelled' }
-  return { type: 'state', state: exit.exitCode === 0 ? 'succeeded' : 'failed', ...exit }
+const cancelMark = (dir: string): string => join(dir, 'cancelled')
+
+function endState(exit: JobExit | undefined, isCancelled: boolean): JobUpdate {
+  if (isCancelled) return { type: 'state', state: 'cancelled' }
+  return { type: 'state', state: exit?.exitCode === 0 ? 'succeeded' : 'failed', ...exit }
 }
 
 async function start(
