@@ -36,11 +36,14 @@ export {
   ServiceError,
   StepError,
 } from './errors.ts'
-export type { KubernetesDialect } from './executors/kubernetes/dialects.ts'
-export { kubernetes } from './executors/kubernetes/kubernetes.ts'
-export type { KubernetesMount, KubernetesOptions } from './executors/kubernetes/options.ts'
+export type { DockerOptions } from './executors/docker/container-command.ts'
+export { docker } from './executors/docker/docker.ts'
+export type { Mount } from './executors/docker/mounts.ts'
 export type { LocalOptions } from './executors/local/local.ts'
 export { local } from './executors/local/local.ts'
+export type { SshHost } from './executors/ssh/host.ts'
+export type { SshOptions } from './executors/ssh/ssh.ts'
+export { ssh } from './executors/ssh/ssh.ts'
 export type { Artifact } from './flow/artifact.ts'
 export { defineArtifact } from './flow/artifact.ts'
 export type { CallOptions, EndedJob, JobBody, Metrics, Placed, StepContext, StepSpec } from './flow/call.ts'
