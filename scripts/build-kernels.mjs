@@ -1,27 +1,30 @@
-// Compiles src/trainer/kernels/assembly to the committed simd.generated.ts and fma.generated.ts; the compiler's output is
-// reproducible to the byte. With --check it writes nothing and fails when a committed file is not what the sources give.
+// Compiles the kernels' sources to the committed *.generated.ts beside them; the compiler's output is reproducible to the
+// byte. With --check it writes nothing and fails when a committed file is not what the sources give.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import asc from 'assemblyscript/asc'
 
-const folder = fileURLToPath(new URL('../src/trainer/kernels/', import.meta.url))
 const check = process.argv.includes('--check')
 const builds = [
   {
+    room: 'trainer',
     name: 'simd',
     features: 'simd,threads,bulk-memory',
     doc: 'never fuses multiply and add: the same bits on every processor',
   },
   {
+    room: 'trainer',
     name: 'fma',
     features: 'simd,threads,bulk-memory,relaxed-simd',
     doc: 'fuses multiply and add where the processor can',
   },
+  { room: 'data', name: 'encode', features: 'simd,threads,bulk-memory', doc: 'encodes text' },
 ]
 
-for (const { name, features, doc } of builds) {
+for (const { room, name, features, doc } of builds) {
+  const folder = fileURLToPath(new URL(`../src/${room}/kernels/`, import.meta.url))
   const file = `${folder}${name}.generated.ts`
-  const text = generated(await compile(features), doc)
+  const text = generated(await compile(folder, features), doc)
   if (!check) {
     writeFileSync(file, text)
     console.log(`${name}.generated.ts: ${text.length} characters`)
@@ -31,7 +34,7 @@ for (const { name, features, doc } of builds) {
   }
 }
 
-async function compile(features) {
+async function compile(folder, features) {
   let binary
   const { error, stderr } = await asc.main(
     [

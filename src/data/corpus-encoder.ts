@@ -1,11 +1,13 @@
 import { InputError } from '../errors.ts'
 import { parseLines } from '../formats/json-lines.ts'
+import { tryParseRecord } from '../formats/json-record.ts'
 import { linePlace } from '../formats/line-place.ts'
 import { type BadRows, gatherBadRows, type RecordBatch } from '../formats/record-batch.ts'
-import { createRowEncoder, type EncodedBlock, type RowEncoder } from './encode-rows.ts'
-import type { Handler, HandlerOptions } from './handlers/handler.ts'
+import { createRowEncoders, type EncodedBlock, type RowEncoder } from './encode-rows.ts'
+import { generalPretrainHandler } from './handlers/general-pretrain.ts'
+import { type EncodeContext, type Handler, type HandlerOptions, withEnd } from './handlers/handler.ts'
 import { type HandlerName, handlerOf } from './handlers/registry.ts'
-import { type LineRange, readLineRange } from './json-line-ranges.ts'
+import { type LineRange, type RangeLines, readLineRange } from './json-line-ranges.ts'
 import { createTokenizer, loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.ts'
 import type { TokenizerImage } from './tokenizer/tokenizer-image.ts'
 
@@ -42,9 +44,10 @@ export async function createCorpusEncoder(settings: EncodeSettings, image?: Toke
   const tokenizer = image ? createTokenizer(image) : await loadTokenizer(tokenizerDir)
   const handler = handlerOf(settings.handler, settings.handlerOptions)
   const { vocabSize, eosId, padId } = handler.tokenizerFacts?.(tokenizer) ?? tokenizer
-  const encodeBatch = createRowEncoder({
+  const eod = appendEod ? endOf(eosId, tokenizerDir) : undefined
+  const { encodeBatch, gatherTexts } = createRowEncoders({
     handler,
-    context: { tokenizer, eod: appendEod ? endOf(eosId, tokenizerDir) : undefined },
+    context: { tokenizer, eod },
     rule: settings,
     skipBadRows,
     unknownId: unknownIdOf(tokenizer),
@@ -55,7 +58,9 @@ export async function createCorpusEncoder(settings: EncodeSettings, image?: Toke
     facts: { vocabSize, eosId, padId },
     encodeBatch,
     async encodeRange(range, jsonKeys) {
-      return encodeBatch(await readRangeRows(range, bad), { jsonKeys })
+      const lines = await readLineRange(range)
+      const texts = handler === generalPretrainHandler ? encodeTexts(lines, { tokenizer, jsonKeys, eod }) : undefined
+      return texts ? gatherTexts(texts, jsonKeys) : encodeBatch(parseRows(range, lines, bad), { jsonKeys })
     },
   }
 }
@@ -73,9 +78,31 @@ function unknownIdOf({ unkId, eosId, padId }: Tokenizer): number | undefined {
   return unkId === eosId || unkId === padId ? undefined : unkId
 }
 
-async function readRangeRows(range: LineRange, bad: BadRows): Promise<RecordBatch> {
+/**
+ * Ids of each row of one column, without making the rows; undefined where that cannot be done, and for lines of which
+ * one is bad: what is wrong, and where, is then found row by row.
+ */
+function encodeTexts(
+  { bytes, tooLong }: RangeLines,
+  { tokenizer, jsonKeys, eod }: EncodeContext,
+): readonly (Int32Array | undefined)[] | undefined {
+  const [key] = jsonKeys
+  if (key === undefined || jsonKeys.length > 1 || tooLong) return undefined
+  return tokenizer.encodeLines?.({
+    ...{ bytes, key, end: eod },
+    encodeLine(start, stop) {
+      const record = tryParseRecord({ bytes, start, stop, file: '', offset: 0 })
+      const text = typeof record !== 'function' && Object.hasOwn(record, key) ? record[key] : undefined
+      if (typeof text !== 'string') return 'bad'
+      if (text === '') return undefined
+      const ids = tokenizer.encode(text)
+      return eod === undefined ? ids : withEnd(ids, eod)
+    },
+  })
+}
+
+function parseRows(range: LineRange, { bytes, offset, tooLong }: RangeLines, bad: BadRows): RecordBatch {
   const { file } = range
-  const { bytes, offset, tooLong } = await readLineRange(range)
   const { records, starts } = parseLines(bytes, { file, offset, bad })
   if (tooLong) bad.add(tooLong)
   const locate = (index: number) => linePlace(file, starts[index] ?? offset)

@@ -3,7 +3,13 @@ import type { DocumentBlock } from '../formats/indexed-dataset-writer.ts'
 import type { Place } from '../formats/line-place.ts'
 import type { BadRecords, RecordBatch } from '../formats/record-batch.ts'
 import { ignoredLabel } from './handlers/general-instruction.ts'
-import { dropReasonOf, type EncodeContext, type Encoded, type Handler } from './handlers/handler.ts'
+import {
+  dropped as droppedRows,
+  dropReasonOf,
+  type EncodeContext,
+  type Encoded,
+  type Handler,
+} from './handlers/handler.ts'
 import { createRow } from './row.ts'
 import { createCount, type GrowingCount, namedBadRows, type RowCount } from './row-count.ts'
 import { type OverflowRule, ruleSequence } from './sequence-rules.ts'
@@ -35,30 +41,27 @@ export interface BatchPart {
   readonly isContinued?: boolean
 }
 
-export type RowEncoder = ReturnType<typeof createRowEncoder>
+/** Encodes rows of a batch into a block of documents. */
+export type RowEncoder = (batch: RecordBatch, part: BatchPart) => EncodedBlock
+
+/** Makes blocks of documents of rows, or of the ids of rows that have one sequence for their one key, or none. */
+export interface RowEncoders {
+  readonly encodeBatch: RowEncoder
+  gatherTexts(rows: readonly (Int32Array | undefined)[], jsonKeys: readonly string[]): EncodedBlock
+}
 
 /**
- * Encodes rows of batches into blocks of documents.
- *
  * Sequences of instruction data are kept or left out in all keys alike. A document all of whose sequences are left out
  * is closed all the same, as ModelLink does.
  */
-export function createRowEncoder(options: RowEncoderOptions) {
-  const { handler, context, skipBadRows, unknownId } = options
-  const isAligned = handler.infix === '_packed'
-  const eod = isAligned ? undefined : context.eod
+export function createRowEncoders(options: RowEncoderOptions): RowEncoders {
+  const { handler, context, skipBadRows } = options
   let unnamed = namedBadRows
-  return (batch: RecordBatch, part: BatchPart): EncodedBlock => {
+  const encodeBatch: RowEncoder = (batch, part) => {
     const { jsonKeys, from = 0, to = batch.records.length, isContinued = false } = part
-    const keys = handler.keys(jsonKeys)
-    const labels = handler.labels === undefined ? -1 : keys.indexOf(handler.labels)
-    const rule = { ...options.rule, eod, labels: labels < 0 ? undefined : labels }
-    const buffers = keys.map(createBlock)
-    const count = createCount()
+    const { count, add, take } = createGathering(options, jsonKeys)
     if (batch.bad && !isContinued) countBad(count, batch.bad)
     const rowContext = { ...context, jsonKeys }
-    // Keys that belong together are ruled together, others each for itself.
-    const groups = isAligned ? [keys.map((_, key) => key)] : keys.map((_, key) => [key])
     for (let i = from; i < to; i++) {
       count.rows++
       let encoded: Encoded
@@ -70,31 +73,59 @@ export function createRowEncoder(options: RowEncoderOptions) {
         if (unnamed-- > 0 && count.badRows.length < namedBadRows) count.badRows.push(error.message)
         continue
       }
-      const dropped = dropReasonOf(encoded)
-      if (dropped === 'empty') count.empty++
-      if (dropped === 'invalid turns') count.invalidTurns++
-      if (dropped) continue
-      for (const group of groups) {
-        const sequences = encoded[group[0] ?? 0]?.length ?? 0
-        if (sequences === 0) continue
-        let added = 0
-        for (let s = 0; s < sequences; s++) {
-          const values = group.map(key => encoded[key]?.[s] ?? new Int32Array())
-          const { pieces, overLength, cut, untrained } = ruleSequence(values, rule)
-          count.overLength += overLength
-          count.cut += cut
-          count.untrained += untrained
-          for (const piece of pieces) {
-            for (const [at, key] of group.entries()) buffers[key]?.add(piece[at] ?? new Int32Array())
-            countPiece(count, { piece, labels, unknownId })
-          }
-          added += pieces.length
-        }
-        for (const key of group) buffers[key]?.endDocument(added)
-      }
+      add(encoded)
     }
-    return { datasets: buffers.map(buffer => buffer.take()), count }
+    return take()
   }
+  return {
+    encodeBatch,
+    gatherTexts(rows, jsonKeys) {
+      const { count, add, take } = createGathering(options, jsonKeys)
+      for (const ids of rows) {
+        count.rows++
+        add(ids ? [[ids]] : droppedRows.empty)
+      }
+      return take()
+    },
+  }
+}
+
+/** A block of documents in the making, ruled and counted. */
+function createGathering({ handler, context, unknownId, ...options }: RowEncoderOptions, jsonKeys: readonly string[]) {
+  const isAligned = handler.infix === '_packed'
+  const eod = isAligned ? undefined : context.eod
+  const keys = handler.keys(jsonKeys)
+  const labels = handler.labels === undefined ? -1 : keys.indexOf(handler.labels)
+  const rule = { ...options.rule, eod, labels: labels < 0 ? undefined : labels }
+  const buffers = keys.map(createBlock)
+  const count = createCount()
+  // Keys that belong together are ruled together, others each for itself.
+  const groups = isAligned ? [keys.map((_, key) => key)] : keys.map((_, key) => [key])
+  const add = (encoded: Encoded) => {
+    const dropped = dropReasonOf(encoded)
+    if (dropped === 'empty') count.empty++
+    if (dropped === 'invalid turns') count.invalidTurns++
+    if (dropped) return
+    for (const group of groups) {
+      const sequences = encoded[group[0] ?? 0]?.length ?? 0
+      if (sequences === 0) continue
+      let added = 0
+      for (let s = 0; s < sequences; s++) {
+        const values = group.map(key => encoded[key]?.[s] ?? new Int32Array())
+        const { pieces, overLength, cut, untrained } = ruleSequence(values, rule)
+        count.overLength += overLength
+        count.cut += cut
+        count.untrained += untrained
+        for (const piece of pieces) {
+          for (const [at, key] of group.entries()) buffers[key]?.add(piece[at] ?? new Int32Array())
+          countPiece(count, { piece, labels, unknownId })
+        }
+        added += pieces.length
+      }
+      for (const key of group) buffers[key]?.endDocument(added)
+    }
+  }
+  return { count, add, take: (): EncodedBlock => ({ datasets: buffers.map(buffer => buffer.take()), count }) }
 }
 
 function countBad(count: GrowingCount, { rows, errors }: BadRecords): void {

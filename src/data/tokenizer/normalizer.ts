@@ -32,6 +32,24 @@ export function readNormalizer(normalizer: unknown): Normalizer {
   }
 }
 
+/** A normalizer that does no more than this, in this order. */
+export interface SimpleSteps {
+  readonly isNfc: boolean
+  readonly prefix: string
+  readonly replace?: UnitReplacement | undefined
+}
+
+/** The steps of a normalizer that has no others; undefined for one that has. */
+export function readSimpleSteps(normalizer: unknown): SimpleSteps | undefined {
+  const rest = flatten(normalizer)
+  const isNfc = rest[0]?.type === 'NFC'
+  if (isNfc) rest.shift()
+  const prefix = rest[0]?.type === 'Prepend' ? rest.shift()?.prepend : ''
+  const replace = rest[0] && readStep(rest[0]).units
+  if (typeof prefix !== 'string' || rest.length > (replace ? 1 : 0)) return undefined
+  return { isNfc, prefix, replace }
+}
+
 interface Json {
   readonly type?: unknown
   readonly normalizers?: unknown

@@ -22,21 +22,28 @@ export function sentencePieceNormalizerSpec(model: SentencePieceModel): Sentence
   return { kind: 'sentencepiece', file, rules, symbols }
 }
 
+/** Rules that only put something in front and mark spaces, as `tokenizer.json` has them; undefined for others. */
+export function plainSteps({ file, rules }: SentencePieceNormalizerSpec): unknown {
+  if (readCharsmap(rules.charsmap, file) || rules.removeExtraWhitespaces) return undefined
+  const space = rules.escapeWhitespaces ? mark : ' '
+  return {
+    type: 'Sequence',
+    normalizers: [
+      ...(rules.addDummyPrefix ? [{ type: 'Prepend', prepend: space }] : []),
+      { type: 'Replace', pattern: { String: ' ' }, content: space },
+    ],
+  }
+}
+
 /** What sentencepiece does to text before it looks for pieces. Source: normalizer.cc, `Normalizer::Normalize`. */
-export function sentencePieceNormalizer({ file, rules: spec, symbols }: SentencePieceNormalizerSpec): Normalizer {
+export function sentencePieceNormalizer(whole: SentencePieceNormalizerSpec): Normalizer {
+  const { file, rules: spec, symbols } = whole
+  const plain = plainSteps(whole)
+  if (plain) return readNormalizer(plain)
   const charsmap = readCharsmap(spec.charsmap, file)
   const space = spec.escapeWhitespaces ? mark : ' '
-  if (!charsmap && !spec.removeExtraWhitespaces) {
-    return readNormalizer({
-      type: 'Sequence',
-      normalizers: [
-        ...(spec.addDummyPrefix ? [{ type: 'Prepend', prepend: space }] : []),
-        { type: 'Replace', pattern: { String: ' ' }, content: space },
-      ],
-    })
-  }
   const sections = createSectioner(
-    symbols.map((text, id) => ({ pattern: text, token: { ...plain, content: text, id } })),
+    symbols.map((text, id) => ({ pattern: text, token: { ...asIs, content: text, id } })),
   )
   const apply = (text: string) => {
     let done = ''
@@ -57,7 +64,7 @@ export function sentencePieceNormalizer({ file, rules: spec, symbols }: Sentence
   return { apply, applyEarly: apply }
 }
 
-const plain = { singleWord: false, lstrip: false, rstrip: false, normalized: false, special: false }
+const asIs = { singleWord: false, lstrip: false, rstrip: false, normalized: false, special: false }
 
 /** Runs of spaces, apart from what stands between them. */
 function partsOf(text: string): readonly string[] {

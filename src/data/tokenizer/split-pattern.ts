@@ -24,6 +24,9 @@ const splitters: Readonly<Record<string, () => Splitter>> = {
   [gpt4Pattern(3)]: () => gpt4Splitter(3),
 }
 
+/** The known patterns, in the order of their numbers in the kernel, from 1. */
+export const splitterKinds: readonly string[] = [gpt2, gpt4Pattern(1), gpt4Pattern(3)]
+
 /** A hand-written machine for a known split pattern. @throws UnsupportedError for another. */
 export function splitterFor(pattern: string): Splitter {
   const create = splitters[checkPattern(pattern)]

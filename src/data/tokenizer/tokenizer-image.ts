@@ -1,5 +1,6 @@
 import { FormatError } from '../../errors.ts'
 import type { AddedToken } from './added-tokens.ts'
+import { createKernelImage, type KernelImage } from './kernel-image.ts'
 import type { Template } from './post-processor.ts'
 import type { PieceTables } from './section-encoder.ts'
 import { createTokenTexts, type TokenTexts } from './token-texts.ts'
@@ -17,6 +18,8 @@ export interface TokenizerImage
   /** Tokens that are cut out of the normalized text as they are. */
   readonly symbols: readonly AddedToken[]
   readonly tables: PieceTables
+  /** The same tables for the kernel; absent when the tokenizer does something that it cannot do. */
+  readonly kernel?: KernelImage | undefined
   readonly texts: TokenTexts
   readonly facts: TokenizerFacts
 }
@@ -47,16 +50,23 @@ export function createImage(parts: TokenizerParts, config: TokenizerConfig): Tok
   let making: { readonly tables: () => PieceTables; vocab: typeof vocab; added: typeof added } | undefined = {
     ...{ tables: parts.tables, vocab, added },
   }
+  const rawTokens = isSlow ? split : split.filter(token => !token.normalized)
+  const normalizedTokens = isSlow ? [] : split.filter(token => token.normalized)
+  const template = readTemplate(parts, { config, idOf })
+  let kernel: { readonly image: KernelImage | undefined } | undefined
   return {
-    ...{ isSlow, normalizer, preTokenizer, decoder, symbols },
-    rawTokens: isSlow ? split : split.filter(token => !token.normalized),
-    normalizedTokens: isSlow ? [] : split.filter(token => token.normalized),
-    template: readTemplate(parts, { config, idOf }),
+    ...{ isSlow, normalizer, preTokenizer, decoder, symbols, rawTokens, normalizedTokens, template },
     facts: { vocabSize: countIds(vocab, added), adjustments: config.adjustments, ...specialIds(config, idOf) },
     get tables() {
       tables ??= making!.tables()
       if (texts) making = undefined
       return tables
+    },
+    get kernel() {
+      const { tables } = this
+      const known = { tables, preTokenizer, normalizer, rawTokens, normalizedTokens, symbols, template }
+      kernel ??= { image: createKernelImage(known) }
+      return kernel.image
     },
     get texts() {
       texts ??= createTokenTexts([...making!.vocab, ...making!.added])

@@ -6,10 +6,11 @@ import { createSectioner } from './added-tokens.ts'
 import { readDecoder } from './decoder.ts'
 import { createBuffers, reserveIds } from './encoding-buffers.ts'
 import { type FallbackEncoder, loadFallbackEncoder } from './fallback-encoder.ts'
+import { createKernelEncoder, type LineEncoder } from './kernel-encoder.ts'
 import { createNormalizer } from './normalizer-spec.ts'
 import type { Template } from './post-processor.ts'
 import { recentImage } from './recent-image.ts'
-import { createPieceEncoder, createSectionEncoder } from './section-encoder.ts'
+import { createPieceEncoder, createSectionEncoder, type SectionEncoder } from './section-encoder.ts'
 import { createSlowSectioner } from './slow-sections.ts'
 import { textOf } from './token-texts.ts'
 import { readTokenizerConfig, type TokenizerConfig } from './tokenizer-config.ts'
@@ -24,6 +25,8 @@ export interface Tokenizer extends TokenizerFacts {
    * has them. Tokens that were added to the vocabulary are found in the text either way. A lone surrogate is U+FFFD.
    */
   encode(text: string, options?: { readonly addSpecialTokens?: boolean }): Int32Array
+  /** Encodes a column of JSON lines as they are read, faster than text by text; absent where that cannot be done. */
+  readonly encodeLines?: LineEncoder | undefined
   /** Text of the ids. For messages and tests. */
   decode(ids: Iterable<number>): string
 }
@@ -78,16 +81,19 @@ function createFallbackTokenizer(encoder: FallbackEncoder, config: TokenizerConf
 /** A tokenizer of these tables, with caches of its own: about 20 MB. */
 export function createTokenizer(image: TokenizerImage): Tokenizer {
   const { template } = image
-  let text: TextEncoder | undefined
+  let made: TextEncoder | undefined
   const encoder = () => {
-    text ??= createTextEncoder(image)
-    return text
+    made ??= createTextEncoder(image)
+    return made
   }
   const decode = readDecoder(image.decoder)
   return {
     ...image.facts,
     encode(text, { addSpecialTokens = true } = {}) {
-      return encoder()(text, addSpecialTokens ? template : nothing)
+      return encoder().encodeText(text, addSpecialTokens ? template : nothing)
+    },
+    get encodeLines() {
+      return encoder().encodeLines
     },
     decode: ids => decode(Array.from(ids, id => textOf(image.texts, id))),
   }
@@ -95,7 +101,10 @@ export function createTokenizer(image: TokenizerImage): Tokenizer {
 
 const nothing: Template = { before: [], after: [] }
 
-type TextEncoder = (text: string, around: Template) => Int32Array
+interface TextEncoder {
+  encodeText(text: string, around: Template): Int32Array
+  readonly encodeLines?: LineEncoder | undefined
+}
 
 function createTextEncoder(image: TokenizerImage): TextEncoder {
   const { rawTokens, normalizedTokens, symbols, isSlow, preTokenizer } = image
@@ -110,13 +119,19 @@ function createTextEncoder(image: TokenizerImage): TextEncoder {
   const normalize = normalizedTokens.length + symbols.length > 0 ? normalizer.apply : normalizer.applyEarly
 
   const buffers = createBuffers()
-  const encodePiece = createPieceEncoder(image.tables, buffers)
-  const encodeSection = createSectionEncoder({ encodePiece, preTokenizer, replace: normalizer.lastUnits }, buffers)
+  let slow: SectionEncoder | undefined
+  const slowEncoder = () => {
+    const how = { preTokenizer, replace: normalizer.lastUnits }
+    slow ??= createSectionEncoder({ encodePiece: createPieceEncoder(image.tables, buffers), ...how }, buffers)
+    return slow
+  }
+  const kernel = image.kernel && createKernelEncoder(image.kernel, { buffers, preTokenizer, slow: slowEncoder })
+  const encodeSection = kernel ? kernel.encodeSection : slowEncoder()
   const push = (ids: readonly number[]) => {
     reserveIds(buffers, ids.length)
     for (const id of ids) buffers.ids[buffers.length++] = id
   }
-  return (text, { before, after }) => {
+  const encodeText: TextEncoder['encodeText'] = (text, { before, after }) => {
     buffers.length = 0
     push(before)
     for (const section of rawSections(toUSVString(text))) {
@@ -132,4 +147,5 @@ function createTextEncoder(image: TokenizerImage): TextEncoder {
     push(after)
     return buffers.ids.slice(0, buffers.length)
   }
+  return { encodeText, encodeLines: kernel?.encodeLines }
 }
