@@ -9,7 +9,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 
 const client = fileURLToPath(new URL('docker-stub.mjs', import.meta.url))
 const signal = new AbortController().signal
-const make = (more = {}): Executor => docker({ image: 'trainer:1', client, killAfterMs: 200, ...more })
+const make = (more = {}): Executor => docker({ image: 'trainer:1', client, killAfterMs: 1_000, ...more })
 const shell = (script: string) => ({ argv: ['/bin/sh', '-c', script], nodes: 1, devicesPerNode: 0 })
 
 let state: string

@@ -8,7 +8,7 @@ import { describe, expect, it } from 'vitest'
 import { jobLives } from '../../src/executors/local/process-group.ts'
 import { processIdentity } from '../../src/process-identity.ts'
 
-describeExecutor('local', () => local({ killAfterMs: 200 }), { describe, it })
+describeExecutor('local', () => local({ killAfterMs: 1_000 }), { describe, it })
 
 const signal = new AbortController().signal
 const sleeper = { argv: ['/bin/sh', '-c', 'echo up; sleep 600'], nodes: 1, devicesPerNode: 0 }

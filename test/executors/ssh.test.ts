@@ -1,10 +1,10 @@
-import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type JobHandle, type JobUpdate, type Launch, type SshOptions, ssh } from 'ascendflow'
 import { describeExecutor } from 'ascendflow/testing'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { processIdentity } from '../../src/process-identity.ts'
 import { missingServer, type SshServer, sshServer } from './ssh-server.ts'
 
 const reason = missingServer()
@@ -33,7 +33,7 @@ describe.skipIf(reason)(`ssh${reason ? ` (${reason})` : ''}`, () => {
   })
 
   const hostsOf = (more: Partial<SshOptions> = {}) => ({
-    ...{ hosts: [one.host], ...one.options, jobRoot: join(dir, 'jobs'), sharedRoot: tmpdir(), killAfterMs: 200 },
+    ...{ hosts: [one.host], ...one.options, jobRoot: join(dir, 'jobs'), sharedRoot: tmpdir(), killAfterMs: 1_000 },
     ...more,
   })
   const make = (more: Partial<SshOptions> = {}) => ssh(hostsOf(more))
@@ -87,7 +87,7 @@ describe.skipIf(reason)(`ssh${reason ? ` (${reason})` : ''}`, () => {
     setTimeout(() => clearInterval(cutter), 600)
     await cancelling
     clearInterval(cutter)
-    expect(existsSync(`/proc/${pid}`)).toBe(false)
+    expect(processIdentity(Number(pid))).toBeUndefined()
     expect((await told(job)).at(-1)).toEqual({ type: 'state', state: 'cancelled' })
   })
 
@@ -113,7 +113,7 @@ describe.skipIf(reason)(`ssh${reason ? ` (${reason})` : ''}`, () => {
       process.kill(-Number(leader), 'SIGKILL')
     })
     expect(all.at(-1)).toMatchObject({ state: 'lost', reason: expect.stringContaining('left no exit status') })
-    expect(existsSync(`/proc/${child}`)).toBe(false)
+    expect(processIdentity(Number(child))).toBeUndefined()
   })
 
   it('says that a job is lost when its host stays out of reach, and cannot say that it is cancelled', async () => {

@@ -8,6 +8,8 @@ import { TrainingJob } from './training-job.ts'
 /** The newest part of a worker's log: at most 5 MB of it, as bytes, because sizes are of bytes. */
 export interface LogPreview {
   readonly content: Buffer
+  /** Bytes of the log that `content` stands for; other than its length where they are no text. */
+  readonly currentSize: number
   /** Bytes of the whole log so far. */
   readonly fullSize: number
 }
@@ -122,12 +124,8 @@ export function trainingJobs(transport: Transport): TrainingJobs {
       const path = ['training-jobs', id, 'tasks', task, 'logs', 'preview']
       const answer = await ask({ method: 'GET', path, signal }).catch(orNoLog)
       if (!answer || answer.status === 204) return undefined
-      const { content, full_size } = read(
-        z.looseObject({ content: z.string().nullish(), full_size: z.coerce.number() }),
-        answer,
-        'logs/preview',
-      )
-      return { content: Buffer.from(content ?? '', 'utf8'), fullSize: full_size }
+      const { content, current_size, full_size } = read(Preview, answer, 'logs/preview')
+      return { content: Buffer.from(content ?? '', 'utf8'), currentSize: current_size, fullSize: full_size }
     },
 
     async logUrl(id, task, signal) {
@@ -166,6 +164,11 @@ export function trainingJobs(transport: Transport): TrainingJobs {
   }
 }
 
+const Preview = z.looseObject({
+  content: z.string().nullish(),
+  current_size: z.coerce.number(),
+  full_size: z.coerce.number(),
+})
 const Event = z.looseObject({
   time: z.string(),
   message: z.string(),

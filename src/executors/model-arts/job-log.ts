@@ -1,6 +1,6 @@
-import { StringDecoder } from 'node:string_decoder'
 import type { TrainingJobs } from '../../cloud/modelarts/training-jobs.ts'
 import { ServiceError } from '../../errors.ts'
+import { createLineCutter } from '../log-lines.ts'
 
 /** Follows the log of one worker from its first byte on. */
 export interface JobLog {
@@ -15,23 +15,27 @@ export interface JobLog {
  * the rest comes by the link to the exported log.
  */
 export function followLog(jobs: TrainingJobs, { id, task }: { readonly id: string; readonly task: string }): JobLog {
-  const decoder = new StringDecoder('utf8')
+  const cutter = createLineCutter()
   let seen = 0
-  let partial = ''
+  let isOver = false
 
   async function newPart(signal?: AbortSignal): Promise<LogPart | undefined> {
     const preview = await jobs.logPreview(id, task, signal)
     if (!preview || preview.fullSize <= seen) return undefined
-    const { content, fullSize } = preview
+    const { content, currentSize, fullSize } = preview
     const grown = fullSize - seen
-    if (grown <= content.length) return { bytes: content.subarray(content.length - grown), end: fullSize }
+    // Bytes that are no text come as longer ones, so that places in the content are not those of the log.
+    const isExact = content.length === currentSize
+    if (isExact && grown <= currentSize) return { bytes: content.subarray(currentSize - grown), end: fullSize }
     const url = await jobs.logUrl(id, task, signal)
     if (url) {
       const bytes = await readFrom(url, seen, signal)
       return bytes && { bytes, end: seen + bytes.length }
     }
+    if (grown <= currentSize)
+      return { bytes: content.subarray(seen === 0 ? 0 : Math.max(0, content.length - grown)), end: fullSize }
     // Not exported: what lies between is lost to us, and is said to be.
-    const notice = `\n[${grown - content.length} bytes of the log are not shown: name logFolder]\n`
+    const notice = `\n[${grown - currentSize} bytes of the log are not shown: name logFolder]\n`
     return { bytes: Buffer.concat([Buffer.from(notice), content]), end: fullSize }
   }
 
@@ -40,13 +44,11 @@ export function followLog(jobs: TrainingJobs, { id, task }: { readonly id: strin
       const part = await newPart(signal)
       if (!part) return []
       seen = part.end
-      const lines = (partial + decoder.write(part.bytes)).split('\n')
-      partial = lines.pop() ?? ''
-      return lines
+      return cutter.push(part.bytes)
     },
     rest() {
-      const last = partial + decoder.end()
-      partial = ''
+      const last = isOver ? '' : cutter.rest()
+      isOver = true
       return last
     },
   }
