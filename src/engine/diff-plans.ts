@@ -1,5 +1,4 @@
 import { differences } from './miss-reason.ts'
-import type { Plan } from './plan.ts'
 import type { PlannedStep } from './planned-step.ts'
 
 /** What two plans do differently, as data; `String(diff)` is text for people. Calls are known by their names. */
@@ -17,8 +16,8 @@ export interface PlanDiff {
 export type ComparedPlan = { readonly steps: readonly ComparedStep[] }
 type ComparedStep = Pick<PlannedStep, 'name' | 'step' | 'version' | 'key' | 'input'>
 
-/** The difference between two plans: for a review of a change, or against the plan of the last good run. */
-export function diffPlans(before: ComparedPlan | Plan, after: ComparedPlan | Plan): PlanDiff {
+/** The difference between two plans, for a review of a change; `plan` itself tells that from the last good run. */
+export function diffPlans(before: ComparedPlan, after: ComparedPlan): PlanDiff {
   const earlier = new Map(before.steps.map(step => [step.name, step]))
   const later = new Map(after.steps.map(step => [step.name, step]))
   const nameOfKey = (key: string) => after.steps.find(step => step.key === key)?.name

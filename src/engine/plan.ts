@@ -4,6 +4,8 @@ import type { Premises } from '../flow/estimate.ts'
 import type { Executor } from '../flow/executor.ts'
 import type { Launch } from '../flow/launch.ts'
 import type { Target } from '../flow/ref.ts'
+import { diffPlans, type PlanDiff } from './diff-plans.ts'
+import { lastGoodRun } from './good-run.ts'
 import { readJobNote } from './job-note.ts'
 import type { Placement } from './placement.ts'
 import type { PlannedStep } from './planned-step.ts'
@@ -31,6 +33,8 @@ export interface PlanOptions {
 /** What would happen, as data; `String(plan)` is a table for people, of the terminal columns asked for, by default 100. */
 export interface Plan {
   readonly steps: readonly PlannedStep[]
+  /** How it differs from the newest run of the store that succeeded and has calls of the same names; absent: none has. */
+  readonly sinceLastGoodRun?: { readonly run: string; readonly at: string; readonly diff: PlanDiff }
   toString(columns?: number): string
 }
 
@@ -39,9 +43,18 @@ export interface Plan {
  * @throws what `run` would throw before its first step: InputError, LayoutError, PlanError, FormatError.
  */
 export async function plan(target: Target, options: PlanOptions = {}): Promise<Plan> {
-  const found = await survey(target, surveyOptions(options))
+  const chosen = surveyOptions(options)
+  const found = await survey(target, chosen)
   const steps = await Promise.all(found.work.map(work => planStep(work, found)))
-  return { steps, toString: columns => printPlan(steps, columns) }
+  const good = await lastGoodRun(
+    chosen.store,
+    steps.map(({ name }) => name),
+  )
+  const since = good && { run: good.run, at: good.at, diff: diffPlans(good, { steps }) }
+  return {
+    ...{ steps, toString: (columns?: number) => printPlan(steps, { columns, since }) },
+    ...(since ? { sinceLastGoodRun: since } : {}),
+  }
 }
 
 /** The options of `plan` and `run` with defaults applied. */

@@ -1,12 +1,16 @@
 import stringWidth from 'string-width'
 import type { Estimate } from '../flow/estimate.ts'
+import type { PlanDiff } from './diff-plans.ts'
 import type { PlannedStep } from './planned-step.ts'
 
 /**
  * A plan as a table of at most `columns` terminal columns, where words allow it; below it what is likely not
  * meant, what jobs would take, and their commands, which are not wrapped, so that they can be copied.
  */
-export function printPlan(steps: readonly PlannedStep[], columns = 100): string {
+export function printPlan(
+  steps: readonly PlannedStep[],
+  { columns = 100, since }: { readonly columns?: number | undefined; readonly since?: Since | undefined } = {},
+): string {
   const rows = steps.map(step => [
     step.name,
     step.state,
@@ -28,7 +32,26 @@ export function printPlan(steps: readonly PlannedStep[], columns = 100): string 
     step.estimate ? ['', `${step.name} needs`, ...estimateLines(step.estimate, columns)] : [],
   )
   const commands = steps.flatMap(step => (step.launch ? ['', `${step.name} runs`, `  ${step.launch}`] : []))
-  return [...lines, ...(warnings.length > 0 ? ['', ...warnings] : []), ...estimates, ...commands].join('\n')
+  return [
+    ...[...lines, ...sinceLines(steps, since)],
+    ...(warnings.length > 0 ? ['', ...warnings] : []),
+    ...[...estimates, ...commands],
+  ].join('\n')
+}
+
+/** The last good run, and what differs from it. */
+interface Since {
+  readonly at: string
+  readonly diff: PlanDiff
+}
+
+/** Nothing where nothing is to be done, or all is as it was. */
+function sinceLines(steps: readonly PlannedStep[], since: Since | undefined): readonly string[] {
+  if (!since || steps.every(({ state }) => state === 'recorded')) return []
+  const { added, removed, changed } = since.diff
+  if (added.length + removed.length + changed.length === 0) return []
+  const told = String(since.diff).split('\n')
+  return ['', `since the last good run, ${ago(since.at)}`, ...told.map(line => `  ${line}`)]
 }
 
 function estimateLines(estimate: Estimate, columns: number): string[] {

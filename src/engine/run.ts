@@ -11,6 +11,7 @@ import type { Out, Target } from '../flow/ref.ts'
 import { writeWhole } from '../formats/atomic-file.ts'
 import { carryOut } from './carry-out.ts'
 import { createEventHub } from './event-hub.ts'
+import { writeGoodRun } from './good-run.ts'
 import { createHalt } from './halt.ts'
 import { type PlanOptions, surveyOptions } from './plan.ts'
 import { schedule } from './schedule.ts'
@@ -71,6 +72,7 @@ export function run<R extends Target>(target: R, options: RunOptions = {}): Run<
         signal: halt.signal,
         carryOut: (work, outputOf) => doOrSkip(work, outputOf),
       })
+      await writeGoodRun(chosen.store, id, found.work)
       state = 'succeeded'
       return resolveRefs(target, call => outputs.get(found.workOf(call))) as Out<R>
 
