@@ -9,6 +9,7 @@ const doors = {
 }
 
 const programs = {
+  'programs/copy-worker': 'src/checkpoint/copy-worker.ts',
   'programs/encode-worker': 'src/data/encode-worker.ts',
   'programs/job-wrapper': 'src/executors/local/job-wrapper.ts',
   'programs/toolchain-double': 'src/toolchain-double/main.ts',

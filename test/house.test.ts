@@ -11,6 +11,7 @@ const floors: Readonly<Record<string, number>> = {
   'job-failure.ts': 0,
   'process-identity.ts': 0,
   'program-path.ts': 0,
+  'sent-error.ts': 0,
   flow: 1,
   layout: 1,
   formats: 1,
@@ -38,6 +39,7 @@ const floors: Readonly<Record<string, number>> = {
 const doors: Readonly<Record<string, string>> = {
   'program-path.ts → errors.ts': 'it throws',
   'errors.ts → job-failure.ts': 'a JobError says why its job failed',
+  'sent-error.ts → errors.ts': 'it makes them anew',
   'flow → layout': 'a plan is told which devices to reckon with',
   'engine → executors': 'local() is where jobs run when nobody says otherwise',
   'executors → cloud': 'ModelArts is where jobs run',

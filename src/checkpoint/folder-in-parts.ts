@@ -16,7 +16,7 @@ export interface FolderInPartsOptions {
   readonly flush?: boolean | undefined
 }
 
-/** Gives what `write` notes of a part, or what it noted before the work was stopped. */
+/** Gives what `write` notes of a part, or what it noted before the work was stopped. Parts may be made at a time. */
 export type MakePart = (name: string, write: () => Promise<readonly ManifestFile[]>) => Promise<readonly ManifestFile[]>
 
 const Notes = z.object({
@@ -51,8 +51,12 @@ export async function appearInParts(
   if (resume && isSame((await readManifest(path))?.plan)) return rm(notesFile, { force: true })
 
   const parts = resume && isSame(earlier?.plan) ? await wholeParts(folder, earlier?.parts ?? {}) : {}
-  const note = (owner = processIdentity() ?? null) =>
-    writeWhole(notesFile, JSON.stringify({ format: 1, owner, plan, parts }))
+  // One after another, since parts may end at the same time and the last note must stay.
+  let noted: Promise<void> = Promise.resolve()
+  const note = (owner = processIdentity() ?? null) => {
+    noted = noted.catch(() => {}).then(() => writeWhole(notesFile, JSON.stringify({ format: 1, owner, plan, parts })))
+    return noted
+  }
   await mkdir(dirname(path), { recursive: true })
   await note()
   await removeOthers(folder, parts)

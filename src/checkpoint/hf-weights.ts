@@ -2,6 +2,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { FormatError } from '../errors.ts'
 import { dictEntries, type PickleTensor } from '../formats/pickle-value.ts'
+import type { RowReader } from '../formats/row-reader.ts'
 import { openSafetensorsFolder } from '../formats/safetensors-folder.ts'
 import type { TensorInfo, TensorSource } from '../formats/tensor.ts'
 import { openTorchFile, type TorchFile } from '../formats/torch-file.ts'
@@ -74,10 +75,19 @@ async function openTorchFiles(paths: readonly string[]): Promise<TensorSource> {
   return {
     tensors,
     close,
-    readRows: (name, start, end, into) => {
-      const { file, tensor } = homes.get(name)!
-      return file.readRows(tensor, { start, end }, into)
-    },
+    readRows: Object.assign(
+      ((name, start, end, into) => {
+        const { file, tensor } = homes.get(name)!
+        return file.readRows(tensor, { start, end }, into)
+      }) satisfies RowReader,
+      {
+        pieces: (name: string) => {
+          const { file, tensor } = homes.get(name)!
+          const [rows = 1, columns = 1] = tensor.shape
+          return [{ place: file.place(tensor), row: 0, rows, column: 0, columns }]
+        },
+      },
+    ),
   }
 }
 

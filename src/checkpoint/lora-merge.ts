@@ -4,7 +4,7 @@ import { dtypeBytes, type TensorInfo, type TensorSource } from '../formats/tenso
 import type { Architecture } from '../models/architecture.ts'
 import { weightRules } from '../models/families.ts'
 import { adapterName, targetWeight } from '../models/lora-rules.ts'
-import { copyLanes } from './block-copy.ts'
+import { copyLanes } from './copier.ts'
 import type { LoraSettings } from './megatron-args.ts'
 import { planWeight, type Rectangle } from './weight-plan.ts'
 

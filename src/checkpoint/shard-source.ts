@@ -1,7 +1,10 @@
 import { FormatError, InputError } from '../errors.ts'
+import { readPlace } from '../formats/file-place.ts'
 import type { PickleTensor } from '../formats/pickle-value.ts'
+import type { RowReader, StoredPiece } from '../formats/row-reader.ts'
 import { dtypeBytes, type TensorInfo, type TensorSource } from '../formats/tensor.ts'
 import type { TorchFile } from '../formats/torch-file.ts'
+import { rowGatherer } from './gather-rows.ts'
 import type { StageWeight } from './stage-weights.ts'
 import type { Rectangle } from './weight-plan.ts'
 
@@ -46,55 +49,25 @@ export function shardSource(weights: readonly ShardedWeight[], close: () => Prom
   return { tensors, close, readRows: rowReader(tensors, pieces) }
 }
 
-function rowReader(
-  tensors: ReadonlyMap<string, TensorInfo>,
-  pieces: ReadonlyMap<string, readonly Piece[]>,
-): TensorSource['readRows'] {
+function rowReader(tensors: ReadonlyMap<string, TensorInfo>, pieces: ReadonlyMap<string, readonly Piece[]>): RowReader {
   let shared = new Uint8Array(0)
-  const scratches: Uint8Array[] = []
-  return async (name, start, end, into) => {
+  const gather = rowGatherer(readPlace)
+  const storedPieces = (name: string) =>
+    pieces.get(name)!.map(({ file, shard, shardRow, ...range }): StoredPiece => {
+      const { path, fd, offset } = file.place(shard)
+      return { ...range, place: { path, fd, offset: offset + shardRow * range.columns * dtypeBytes[shard.dtype] } }
+    })
+  const readRows: RowReader = async (name, start, end, into) => {
     const info = tensors.get(name)
     if (info === undefined) throw new InputError(`The checkpoint has no tensor '${name}'.`)
     if (!(0 <= start && start <= end && end <= info.shape[0]!)) {
       throw new InputError(`'${name}' has rows 0 to ${info.shape[0]}, not ${start} to ${end}.`)
     }
-    const size = dtypeBytes[info.dtype]
-    const rowBytes = (info.shape[1] ?? 1) * size
-    const length = (end - start) * rowBytes
+    const length = (end - start) * (info.shape[1] ?? 1) * dtypeBytes[info.dtype]
     if (into === undefined && shared.length < length) shared = new Uint8Array(length)
     const out = (into ?? shared).subarray(0, length)
-    // Not one for all: readings may overlap in time.
-    let scratch = scratches.pop() ?? new Uint8Array(0)
-    for (const { file, shard, row, rows, column, columns, shardRow, isReplica } of pieces.get(name)!) {
-      const from = Math.max(start, row)
-      const to = Math.min(end, row + rows)
-      if (from >= to) continue
-      const range = { start: shardRow + from - row, end: shardRow + to - row }
-      const place = out.subarray((from - start) * rowBytes, (to - start) * rowBytes)
-      const pieceBytes = columns * size
-      if (pieceBytes === rowBytes && !isReplica) {
-        await file.readRows(shard, range, place)
-        continue
-      }
-      if (scratch.length < (to - from) * pieceBytes) scratch = new Uint8Array((to - from) * pieceBytes)
-      const piece = await file.readRows(shard, range, scratch)
-      if (isReplica) {
-        if (Buffer.compare(piece, place) !== 0) refuseReplica(file.path, name)
-        continue
-      }
-      for (let i = 0; i < to - from; i++)
-        place.set(scratch.subarray(i * pieceBytes, (i + 1) * pieceBytes), i * rowBytes + column * size)
-    }
-    scratches.push(scratch)
+    await gather(info, storedPieces(name), { start, end, out })
     return out
   }
-}
-
-// Each copy gets its own gradient unless the training sums them: then the model has come to have more groups.
-function refuseReplica(file: string, name: string): never {
-  throw new FormatError({
-    file,
-    expected: `the copies of a key/value group in '${name}' to be equal on all ranks that hold one`,
-    found: 'another value: they were trained apart, and the model has as many groups as ranks now',
-  })
+  return Object.assign(readRows, { pieces: storedPieces })
 }

@@ -1,10 +1,11 @@
 import { InputError } from '../errors.ts'
 import { type Dtype, dtypeBytes } from '../formats/tensor.ts'
-import { checkCancelled, fillShards } from './block-copy.ts'
+import { checkCancelled, emptyScratch, fillShards, type ShardSink } from './block-copy.ts'
 import { changedSlice } from './changed-slice.ts'
 import type { Difference } from './difference.ts'
 import { type HfModelSource, openHfModel } from './open-hf-model.ts'
 import { type MegatronShards, openMegatronShards } from './open-megatron.ts'
+import { shardSections } from './shard-sections.ts'
 import type { ShardedWeight } from './shard-source.ts'
 import { type Compared, structural, type Verification, type VerifyOptions, verification } from './verification.ts'
 import { verifyContents } from './verify-contents.ts'
@@ -103,22 +104,18 @@ async function compareWeight(
   )
   const at = ranks.map(() => 0)
   let buffer = new Uint8Array(0)
-  const scratch = { block: new Uint8Array(0), gathered: new Uint8Array(0), converted: new Uint8Array(0) }
-  await fillShards(weight.plan, model, {
-    dtype,
-    throwIfCancelled: options.throwIfCancelled,
-    ...{ scratch },
-    sink: async (rank, expected) => {
-      const { file, tensor } = ranks[rank]!
-      const rowBytes = byteLength(tensor) / tensor.shape[0]!
-      const rows = { start: at[rank]!, end: at[rank]! + expected.length / rowBytes }
-      if (buffer.length < expected.length) buffer = new Uint8Array(expected.length)
-      const found = await file.readRows(tensor, rows, buffer.subarray(0, expected.length))
-      changes[rank]!.compare(rows.start, expected, found)
-      at[rank] = rows.end
-      advance(expected.length)
-    },
-  })
+  const fill = { dtype, throwIfCancelled: options.throwIfCancelled, scratch: emptyScratch() }
+  const compare: ShardSink = async (rank, expected) => {
+    const { file, tensor } = ranks[rank]!
+    const rowBytes = byteLength(tensor) / tensor.shape[0]!
+    const rows = { start: at[rank]!, end: at[rank]! + expected.length / rowBytes }
+    if (buffer.length < expected.length) buffer = new Uint8Array(expected.length)
+    const found = await file.readRows(tensor, rows, buffer.subarray(0, expected.length))
+    changes[rank]!.compare(rows.start, expected, found)
+    at[rank] = rows.end
+    advance(expected.length)
+  }
+  for (const section of shardSections(weight.plan.shards)) await fillShards(section, model, { ...fill, sink: compare })
   for (const [rank, change] of changes.entries()) {
     const slice = change.slice()
     if (slice === undefined) continue

@@ -1,22 +1,17 @@
 import { LayoutError } from '../errors.ts'
+import type { RowRange } from '../formats/row-reader.ts'
 import type { Architecture } from '../models/architecture.ts'
 import type { Dimension, WeightRule } from '../models/weight-rule.ts'
 
 /**
- * What a Hugging Face tensor and a Megatron shard have in common. Rows `row` to `row + rows`, columns `column` to
- * `column + columns` of `tensor` are the shard's rows from `shardRow`, all its columns; a vector has one column.
+ * What a Hugging Face tensor and a Megatron shard have in common: these rows and columns of `tensor` are the shard's
+ * rows from `shardRow`, all its columns. A replica is there only where there are fewer key/value groups than ranks.
  */
-export interface Rectangle {
+export interface Rectangle extends RowRange {
   readonly tensor: string
-  readonly row: number
-  readonly rows: number
-  readonly column: number
-  readonly columns: number
   readonly shardRow: number
   /** Of padding only: how often the row is stored, one copy below another. */
   readonly copies?: number
-  /** Another rank holds the same rows too and counts; only where there are fewer key/value groups than ranks. */
-  readonly isReplica?: true
 }
 
 /** One Megatron weight on every tensor-parallel rank: read one way it scatters, the other way it gathers. */

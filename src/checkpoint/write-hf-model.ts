@@ -4,15 +4,19 @@ import { InputError } from '../errors.ts'
 import { flush } from '../formats/atomic-file.ts'
 import type { FloatDtype } from '../formats/float-dtype.ts'
 import { torchNames } from '../formats/pickle.ts'
+import { readerByName } from '../formats/row-reader.ts'
 import { createSafetensors } from '../formats/safetensors-writer.ts'
 import { type Dtype, dtypeBytes, type TensorInfo, type TensorSource } from '../formats/tensor.ts'
 import type { Architecture } from '../models/architecture.ts'
 import { readArchitecture } from '../models/config.ts'
-import { blockBytes, type CopyOptions, checkCancelled, convert, inLanes } from './block-copy.ts'
+import { type CopyOptions, checkCancelled } from './block-copy.ts'
+import { type Copier, createCopier, partsAtATime } from './copier.ts'
 import { appearInParts } from './folder-in-parts.ts'
 import { isConstant, openHfConstants } from './hf-weights.ts'
+import { inLanes } from './lanes.ts'
 import { type ManifestFile, manifestTensor, planOf, writeManifest } from './manifest.ts'
 import { hfTensors } from './open-hf-model.ts'
+import { wholeShard } from './shard-sections.ts'
 
 export interface WriteHfOptions extends CopyOptions {
   /** The weights under Hugging Face names. Not closed. */
@@ -45,7 +49,7 @@ export async function writeHfModel(dir: string, options: WriteHfOptions): Promis
   const both: TensorSource = {
     ...source,
     tensors: new Map([...source.tensors, ...constants.tensors]),
-    readRows: (name, start, end, into) => (isConstant(name) ? constants : source).readRows(name, start, end, into),
+    readRows: readerByName(name => (isConstant(name) ? constants : source).readRows),
   }
   await writeFolder(dir, { ...options, source: both }).finally(() => constants.close())
 }
@@ -66,16 +70,21 @@ async function writeFolder(dir: string, options: WriteHfOptions): Promise<void> 
   const { maxShardBytes = 5e9 } = options
   const dtypes = [...new Set([...tensors.values()].map(({ dtype }) => dtype))].sort()
   const plan = planOf({ kind: 'hf', dtype: dtypes, maxShardBytes, architecture })
+  const what = `Writing the model ${dir}`
   await appearInParts(dir, { ...options, plan }, async (folder, part) => {
     const shards = shareOut(tensors, maxShardBytes)
     const files: ManifestFile[] = []
-    for (const shard of shards) {
-      const before = doneBytes
-      const write = async () => [await writeShard(join(folder, shard.file), shard, { ...options, advance, dir })]
+    const copier = createCopier({ ...options, what, totalBytes, advance, sources: [options.source] })
+    const writeParts = inLanes(shards, partsAtATime, async shard => {
+      let isKept = true
+      const write = async () => {
+        isKept = false
+        return [await writeShard(join(folder, shard.file), shard, { ...options, copier })]
+      }
       files.push(...(await part(shard.file, write)))
-      const kept = before + shard.tensors.reduce((sum, tensor) => sum + byteLength(tensor), 0) - doneBytes
-      if (kept > 0) advance(kept)
-    }
+      if (isKept) advance(shard.tensors.reduce((sum, tensor) => sum + byteLength(tensor), 0))
+    })
+    await writeParts.finally(() => copier.close())
     if (shards.length > 1)
       await writeFlushed(join(folder, 'model.safetensors.index.json'), indexText(shards, totalBytes))
     for (const name of (await readdir(like)).filter(name => companionFiles.test(name) && name !== 'config.json')) {
@@ -83,7 +92,7 @@ async function writeFolder(dir: string, options: WriteHfOptions): Promise<void> 
       await flush(join(folder, name))
     }
     await writeFlushed(join(folder, 'config.json'), config)
-    checkCancelled(signal, `Writing the model ${dir}`)
+    checkCancelled(signal, what)
     await writeManifest(folder, { plan, files })
   })
 }
@@ -143,26 +152,19 @@ function shareOut(tensors: ReadonlyMap<string, TensorInfo>, maxBytes: number): r
 async function writeShard(
   path: string,
   { file, tensors }: Shard,
-  options: WriteHfOptions & { advance: (bytes: number) => void; dir: string },
+  options: WriteHfOptions & { copier: Copier },
 ): Promise<ManifestFile> {
-  const { source, signal, advance, dir } = options
+  const { source, copier } = options
   const byName = new Map(tensors.map(tensor => [tensor.name, tensor]))
   const writer = await createSafetensors(path, tensors, { metadata: { format: 'pt' }, flush: options.flush !== false })
   try {
-    await inLanes(writer.order, async (name, scratch) => {
-      const { dtype, shape } = byName.get(name)!
-      const from = source.tensors.get(name)!.dtype
-      const rowBytes = (shape[1] ?? 1) * dtypeBytes[from]
-      const step = Math.max(1, Math.floor(blockBytes / rowBytes))
-      if (scratch.block.length < step * rowBytes) scratch.block = new Uint8Array(Math.max(step * rowBytes, blockBytes))
-      for (let row = 0; row < shape[0]!; row += step) {
-        checkCancelled(signal, `Writing the model ${dir}`)
-        const bytes = await source.readRows(name, row, Math.min(row + step, shape[0]!), scratch.block)
-        const stored = convert(bytes, { from, to: dtype, scratch })
-        await writer.write(name, stored)
-        advance(stored.length)
-      }
-    })
+    const copied = await copier.copy(
+      writer.order.map(name => ({
+        ...{ shards: [wholeShard(byName.get(name)!)], source, dtype: byName.get(name)!.dtype },
+        places: [writer.place(name)],
+      })),
+    )
+    for (const [i, name] of writer.order.entries()) writer.wrote(name, copied[i]![0]!)
     const crcs = await writer.finish()
     const written = writer.order.map(name => manifestTensor(byName.get(name)!, crcs.get(name)!))
     return { file, byteLength: (await stat(path)).size, tensors: written }

@@ -9,9 +9,11 @@ import { createTorchFile, planTorchFile, type TorchFileWriter } from '../formats
 import { stageLayers } from '../layout/stages.ts'
 import { paddedVocabSize } from '../layout/vocab-padding.ts'
 import type { Architecture } from '../models/architecture.ts'
-import { type CopyOptions, checkCancelled, fillShards, inLanes } from './block-copy.ts'
+import { type CopyOptions, checkCancelled } from './block-copy.ts'
 import { checkConversionTarget } from './conversion-target.ts'
+import { type Copier, createCopier, partsAtATime } from './copier.ts'
 import { appearInParts } from './folder-in-parts.ts'
+import { inLanes } from './lanes.ts'
 import { type ManifestFile, manifestTensor, planOf, writeManifest } from './manifest.ts'
 import { type LoraSettings, megatronArgs } from './megatron-args.ts'
 import { iterationFolder, shardPath, shardRoot, trackerPath } from './megatron-folder.ts'
@@ -67,7 +69,7 @@ export interface WriteMegatronOptions extends CopyOptions {
  */
 export async function writeMegatronCheckpoint(dir: string, options: WriteMegatronOptions): Promise<void> {
   const { architecture, parallel, iteration, lora, signal } = options
-  const { tp, pp } = parallel
+  const { tp } = parallel
   if (!Number.isSafeInteger(iteration) || iteration < 0)
     throw new InputError(`iteration is ${iteration}; it must be a whole number from 0.`)
   const padded = options.paddedVocabSize ?? paddedVocabSize({ vocabSize: architecture.vocabSize, tp })
@@ -96,7 +98,7 @@ export async function writeMegatronCheckpoint(dir: string, options: WriteMegatro
     })
     const totalBytes = all.reduce((sum, weight) => sum + storedBytes(weight), 0)
     let doneBytes = 0
-    const throwIfCancelled = (): void => checkCancelled(signal, `Writing the checkpoint ${dir}`)
+    const what = `Writing the checkpoint ${dir}`
     const advance = (bytes: number): void => {
       doneBytes += bytes
       options.onProgress?.(doneBytes, totalBytes)
@@ -109,16 +111,20 @@ export async function writeMegatronCheckpoint(dir: string, options: WriteMegatro
     await checkConversionTarget(dir, { iteration, plan })
     await appearInParts(join(dir, iterationFolder(iteration)), { ...options, plan }, async (folder, part) => {
       const files: ManifestFile[] = []
-      for (let stage = 0; stage < pp; stage++) {
+      const sources = new Set(all.map(weight => weight.source))
+      const copier = createCopier({ ...options, what, totalBytes, advance, sources })
+      const writeParts = inLanes(stages.entries(), partsAtATime, async ([stage, { length: chunks }]) => {
         const mine = all.filter(weight => weight.stage === stage)
-        const chunks = stages[stage]!.length
-        const before = doneBytes
-        const write = () => writeStage(mine, { ...options, folder, stage, chunks, args, throwIfCancelled, advance })
+        let isKept = true
+        const write = () => {
+          isKept = false
+          return writeStage(mine, { ...options, folder, stage, chunks, args, copier })
+        }
         files.push(...(await part(`stage ${stage}`, write)))
-        const kept = before + mine.reduce((sum, weight) => sum + storedBytes(weight), 0) - doneBytes
-        if (kept > 0) advance(kept)
-      }
-      throwIfCancelled()
+        if (isKept) advance(mine.reduce((sum, weight) => sum + storedBytes(weight), 0))
+      })
+      await writeParts.finally(() => copier.close())
+      checkCancelled(signal, what)
       await writeManifest(folder, { plan, files })
     })
     await writeWhole(trackerPath(dir), String(iteration))
@@ -146,8 +152,7 @@ interface StageOptions extends WriteMegatronOptions {
   readonly stage: number
   readonly chunks: number
   readonly args: ReadonlyMap<string, PickleValue>
-  readonly throwIfCancelled: () => void
-  readonly advance: (bytes: number) => void
+  readonly copier: Copier
 }
 
 async function writeStage(weights: readonly PlacedWeight[], options: StageOptions): Promise<ManifestFile[]> {
@@ -171,15 +176,14 @@ async function writeStage(weights: readonly PlacedWeight[], options: StageOption
       files.push({ writer, tensors, file })
       for (const [tensor, bytes] of constants) await writer.write(tensor, bytes)
     }
-    await inLanes(weights, (weight, scratch) =>
-      fillShards(weight.plan, weight.source, {
-        ...{ dtype: weight.dtype, scratch, throwIfCancelled: options.throwIfCancelled },
-        sink: async (rank, bytes) => {
-          await files[rank]!.writer.write(files[rank]!.tensors.get(weight)!, bytes)
-          options.advance(bytes.length)
-        },
-      }),
+    const copied = await options.copier.copy(
+      weights.map(weight => ({
+        ...{ shards: weight.plan.shards, source: weight.source, dtype: weight.dtype },
+        places: files.map(({ writer, tensors }) => writer.place(tensors.get(weight)!)),
+      })),
     )
+    for (const [i, weight] of weights.entries())
+      for (const [rank, { writer, tensors }] of files.entries()) writer.wrote(tensors.get(weight)!, copied[i]![rank]!)
     const written: ManifestFile[] = []
     for (const { writer, tensors, file } of files) {
       const crcs = await writer.finish()

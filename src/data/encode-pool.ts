@@ -1,7 +1,8 @@
 import { Worker } from 'node:worker_threads'
-import { type ErrorCode, FlowError, FormatError } from '../errors.ts'
+import { FlowError } from '../errors.ts'
 import type { RecordBatch } from '../formats/record-batch.ts'
 import { programPath } from '../program-path.ts'
+import { receivedError, type SentError } from '../sent-error.ts'
 import type { EncodeSettings, TokenizerFacts } from './corpus-encoder.ts'
 import type { EncodedBlock } from './encode-rows.ts'
 import type { LineRange } from './json-line-ranges.ts'
@@ -23,18 +24,7 @@ export interface EncodeStart {
 export type EncodeReply =
   | { readonly facts: TokenizerFacts }
   | { readonly index: number; readonly block: EncodedBlock }
-  | { readonly index?: number; readonly failed: EncodeFailure }
-
-type EncodeFailure =
-  | {
-      readonly kind: 'format'
-      readonly file: string
-      readonly offset?: number | undefined
-      readonly expected: string
-      readonly found: string
-    }
-  | { readonly kind: 'flow'; readonly code: ErrorCode; readonly message: string }
-  | { readonly kind: 'other'; readonly error: unknown }
+  | { readonly index?: number; readonly failed: SentError }
 
 /** Threads that encode rows. */
 export interface EncodePool {
@@ -70,11 +60,11 @@ export function createEncodePool(
     const member = { worker, busy: 0 }
     worker.on('message', (reply: EncodeReply) => {
       if ('facts' in reply) return ready.resolve(reply.facts)
-      if (reply.index === undefined) return 'failed' in reply ? fail(revive(reply.failed)) : undefined
+      if (reply.index === undefined) return 'failed' in reply ? fail(receivedError(reply.failed)) : undefined
       member.busy--
       dispatch()
       if ('block' in reply) settle(reply.index)?.resolve(reply.block)
-      else settle(reply.index)?.reject(revive(reply.failed))
+      else settle(reply.index)?.reject(receivedError(reply.failed))
     })
     worker.on('error', fail)
     worker.on('exit', code =>
@@ -126,11 +116,6 @@ export function createEncodePool(
       await Promise.all(workers.map(({ worker }) => worker.terminate()))
     },
   }
-}
-
-function revive(failed: EncodeFailure): unknown {
-  if (failed.kind === 'format') return new FormatError(failed)
-  return failed.kind === 'flow' ? new FlowError(failed.code, failed.message) : failed.error
 }
 
 interface PromiseWithResolvers<T> {

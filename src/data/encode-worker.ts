@@ -1,5 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads'
-import { FormatError, isFlowError } from '../errors.ts'
+import { sentError } from '../sent-error.ts'
 import { type CorpusEncoder, createCorpusEncoder, type EncodeSettings } from './corpus-encoder.ts'
 import type { EncodeReply, EncodeStart, EncodeTask } from './encode-pool.ts'
 
@@ -16,7 +16,7 @@ function start({ image }: EncodeStart): void {
   encoder = createCorpusEncoder(workerData as EncodeSettings, image)
   encoder.then(
     ({ facts }) => port.postMessage({ facts } satisfies EncodeReply),
-    error => port.postMessage(failure(error)),
+    error => port.postMessage({ failed: sentError(error) }),
   )
 }
 
@@ -34,21 +34,11 @@ async function carryOut({ index, jsonKeys, ...what }: EncodeTask): Promise<void>
       datasets.map(({ ids }) => ids.buffer),
     )
   } catch (error) {
-    port.postMessage({ index, ...failure(error) })
+    port.postMessage({ index, failed: sentError(error) })
   }
 }
 
 /** Whoever read the rows knows where they stand, and says it where one is wrong. */
 function nowhere() {
   return { place: 'some row' }
-}
-
-/** An error in a form that survives the way to another thread. */
-function failure(error: unknown): Extract<EncodeReply, { failed: unknown }> {
-  if (error instanceof FormatError) {
-    const { file, offset, expected, found } = error
-    return { failed: { kind: 'format', file, offset, expected, found } }
-  }
-  if (isFlowError(error)) return { failed: { kind: 'flow', code: error.code, message: error.message } }
-  return { failed: { kind: 'other', error } }
 }

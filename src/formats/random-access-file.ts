@@ -4,6 +4,7 @@ import { FormatError } from '../errors.ts'
 /** A file opened for reading at any place, whose every read is checked against its size. */
 export interface RandomAccessFile {
   readonly path: string
+  readonly fd: number
   /** Bytes in the file when it was opened. */
   readonly size: number
   /**
@@ -21,6 +22,7 @@ export async function openRandomAccessFile(path: string): Promise<RandomAccessFi
     const { size } = await handle.stat()
     return {
       path,
+      fd: handle.fd,
       size,
       read: (offset, length, into = new Uint8Array(length)) =>
         readExactly(handle, { path, size, offset, length, into }),

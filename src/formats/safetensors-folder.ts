@@ -2,6 +2,7 @@ import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { FormatError, UnsupportedError } from '../errors.ts'
 import { scanJson } from './json-scan.ts'
+import { readerByName } from './row-reader.ts'
 import { openSafetensors, type SafetensorsFile } from './safetensors.ts'
 import type { TensorInfo, TensorSource } from './tensor.ts'
 
@@ -53,11 +54,11 @@ export async function openSafetensorsFolder(dir: string): Promise<TensorSource> 
     return {
       tensors,
       close,
-      readRows: async (tensor, start, end, into) => {
+      readRows: readerByName(tensor => {
         const home = homes.get(tensor)
         if (home === undefined) throw new FormatError({ file: path, expected: `tensor '${tensor}'`, found: 'none' })
-        return home.readRows(tensor, start, end, into)
-      },
+        return home.readRows
+      }),
     }
   } catch (error) {
     await close()

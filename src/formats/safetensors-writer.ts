@@ -1,6 +1,7 @@
 import { open } from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
 import { InputError } from '../errors.ts'
+import { type FilePlace, writePlace } from './file-place.ts'
 import { dtypeBytes, type TensorInfo } from './tensor.ts'
 
 /** A safetensors file being filled. */
@@ -9,6 +10,10 @@ export interface SafetensorsWriter {
   readonly order: readonly string[]
   /** Writes the next rows of a tensor; tensors may be filled in turns, and at the same time. */
   write(name: string, bytes: Uint8Array): Promise<void>
+  /** Where a tensor's bytes go, for whoever writes them there himself and then says so with `wrote`. */
+  place(name: string): FilePlace
+  /** Says that all bytes of a tensor are in their place, and what their CRC-32 is. */
+  wrote(name: string, crc: number): void
   /**
    * Flushes unless told not to, and closes. Gives each tensor's CRC-32, computed while it was written. Throws
    * InputError when bytes are missing.
@@ -48,10 +53,8 @@ export async function createSafetensors(
   json.copy(head, 8)
 
   const file = await open(path, 'wx')
-  const put = async (bytes: Uint8Array, position: number): Promise<void> => {
-    for (let done = 0; done < bytes.length; )
-      done += (await file.write(bytes, done, bytes.length - done, position + done)).bytesWritten
-  }
+  const start: FilePlace = { path, fd: file.fd, offset: 0 }
+  const put = (bytes: Uint8Array, position: number): Promise<void> => writePlace(start, position, bytes)
   try {
     await put(head, 0)
   } catch (error) {
@@ -70,6 +73,11 @@ export async function createSafetensors(
       place.offset += bytes.length
       place.crc = crc32(bytes, place.crc)
       await put(bytes, position)
+    },
+    place: name => ({ ...start, offset: head.length + places.get(name)!.offset }),
+    wrote(name, crc) {
+      const place = places.get(name)!
+      places.set(name, { ...place, offset: place.end, crc })
     },
     async finish() {
       for (const [name, { offset, end }] of places)

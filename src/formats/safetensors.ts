@@ -1,6 +1,7 @@
 import { FormatError, UnsupportedError } from '../errors.ts'
 import { scanJson } from './json-scan.ts'
 import { openRandomAccessFile, type RandomAccessFile } from './random-access-file.ts'
+import type { RowReader } from './row-reader.ts'
 import { type Dtype, dtypeBytes, type TensorInfo, type TensorSource } from './tensor.ts'
 
 /** One tensor of a safetensors file. */
@@ -130,9 +131,9 @@ function checkCover(
   if (at !== file.size) refuse(file, at, `the file to end with its last tensor at byte ${at}`, `${file.size} bytes`)
 }
 
-function rowReader(file: RandomAccessFile, tensors: ReadonlyMap<string, SafetensorsEntry>): TensorSource['readRows'] {
+function rowReader(file: RandomAccessFile, tensors: ReadonlyMap<string, SafetensorsEntry>): RowReader {
   let buffer = new Uint8Array(0)
-  return async (name, start, end, into) => {
+  const readRows: RowReader = async (name, start, end, into) => {
     const entry = tensors.get(name)
     const rows = entry?.shape[0] ?? 1
     if (entry === undefined || !(0 <= start && start <= end && end <= rows)) {
@@ -147,6 +148,13 @@ function rowReader(file: RandomAccessFile, tensors: ReadonlyMap<string, Safetens
     if (into === undefined && buffer.length < length) buffer = new Uint8Array(length)
     return file.read(entry.offset + start * rowBytes, length, into ?? buffer)
   }
+  const { path, fd } = file
+  return Object.assign(readRows, {
+    pieces: (name: string) => {
+      const { offset, shape } = tensors.get(name)!
+      return [{ place: { path, fd, offset }, row: 0, rows: shape[0] ?? 1, column: 0, columns: shape[1] ?? 1 }]
+    },
+  })
 }
 
 function isSizes(value: unknown): value is number[] {

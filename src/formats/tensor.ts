@@ -1,3 +1,5 @@
+import type { RowReader } from './row-reader.ts'
+
 /** Element types, by their safetensors names. */
 export type Dtype = 'F64' | 'F32' | 'F16' | 'BF16' | 'I64' | 'I32' | 'I16' | 'I8' | 'U8' | 'BOOL'
 
@@ -29,6 +31,6 @@ export interface TensorSource {
    * tensor's own dtype, in the first bytes of `into` when that is given; without it they are the caller's until the
    * next `readRows`. A vector has rows of one element. Readings with buffers of their own may overlap in time.
    */
-  readRows(name: string, start: number, end: number, into?: Uint8Array): Promise<Uint8Array>
+  readonly readRows: RowReader
   close(): Promise<void>
 }

@@ -1,5 +1,6 @@
 import { crc32 } from 'node:zlib'
 import { CancelledError, FormatError, UnsupportedError } from '../errors.ts'
+import type { FilePlace } from './file-place.ts'
 import type { PickleStorage, PickleTensor, PickleValue } from './pickle-value.ts'
 import { openRandomAccessFile, type RandomAccessFile } from './random-access-file.ts'
 import { dtypeBytes } from './tensor.ts'
@@ -17,6 +18,8 @@ export interface TorchFile {
    * given. A vector has rows of one element.
    */
   readRows(tensor: PickleTensor, rows: { start: number; end: number }, into?: Uint8Array): Promise<Uint8Array>
+  /** Where a tensor's bytes lie, one row after another. Throws UnsupportedError when they do not. */
+  place(tensor: PickleTensor): FilePlace
   /**
    * The CRC-32 that the file's directory gives for a tensor's bytes, or undefined when its storage holds more than
    * the tensor. Whether the bytes agree with it is another question: see `checkTorchFile`.
@@ -64,6 +67,10 @@ export async function openTorchFile(path: string): Promise<TorchFile> {
       path,
       value,
       readRows: (tensor, rows, into) => readRows(file, tensor, rows, into),
+      place: tensor => {
+        refuseStrides(file, tensor)
+        return { path, fd: file.fd, offset: tensor.offset }
+      },
       storedCrc: tensor => {
         const record = places.get(tensor.offset)
         const isWhole = record?.byteLength === tensor.shape.reduce((a, b) => a * b, dtypeBytes[tensor.dtype])
@@ -166,12 +173,7 @@ async function readRows(
   rows: { start: number; end: number },
   into?: Uint8Array,
 ): Promise<Uint8Array> {
-  if (!isContiguous(tensor)) {
-    throw new UnsupportedError(
-      `${file.path}: a tensor of shape [${tensor.shape}] has strides [${tensor.stride}]; only contiguous ones are read.`,
-      { hint: 'Save it with .contiguous().' },
-    )
-  }
+  refuseStrides(file, tensor)
   const height = tensor.shape[0] ?? 1
   if (!(0 <= rows.start && rows.start <= rows.end && rows.end <= height)) {
     const expected = `rows ${rows.start} to ${rows.end} of a [${tensor.shape}] tensor`
@@ -179,6 +181,14 @@ async function readRows(
   }
   const rowBytes = tensor.shape.slice(1).reduce((a, b) => a * b, dtypeBytes[tensor.dtype])
   return file.read(tensor.offset + rows.start * rowBytes, (rows.end - rows.start) * rowBytes, into)
+}
+
+function refuseStrides(file: RandomAccessFile, tensor: PickleTensor): void {
+  if (isContiguous(tensor)) return
+  throw new UnsupportedError(
+    `${file.path}: a tensor of shape [${tensor.shape}] has strides [${tensor.stride}]; only contiguous ones are read.`,
+    { hint: 'Save it with .contiguous().' },
+  )
 }
 
 function isContiguous({ shape, stride }: PickleTensor): boolean {

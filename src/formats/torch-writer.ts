@@ -1,6 +1,7 @@
 import { open } from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
 import { InputError } from '../errors.ts'
+import { type FilePlace, writePlace } from './file-place.ts'
 import { pickle } from './pickle.ts'
 import type { NewTensor, PickleValue } from './pickle-value.ts'
 import { dtypeBytes } from './tensor.ts'
@@ -19,6 +20,10 @@ export interface TorchFilePlan {
 export interface TorchFileWriter {
   /** Writes the next bytes of a tensor, row-major and little-endian; tensors may be filled in turns, and at the same time. */
   write(tensor: NewTensor, bytes: Uint8Array): Promise<void>
+  /** Where a tensor's bytes go, for whoever writes them there himself and then says so with `wrote`. */
+  place(tensor: NewTensor): FilePlace
+  /** Says that all bytes of a tensor are in their place, and what their CRC-32 is. */
+  wrote(tensor: NewTensor, crc: number): void
   /**
    * Writes headers and directory, flushes unless told not to, and closes. Gives each tensor's CRC-32, computed while it was written.
    * Throws InputError when a tensor is not complete.
@@ -63,11 +68,8 @@ export async function createTorchFile(
   const { records } = plan.zip
   const crcs = records.map((_, i) => (plan.fixed.has(i) ? crc32(plan.fixed.get(i)!) : 0))
   const written = records.map(() => 0)
-  const put = async (bytes: Uint8Array, position: number): Promise<void> => {
-    for (let done = 0; done < bytes.length; ) {
-      done += (await file.write(bytes, done, bytes.length - done, position + done)).bytesWritten
-    }
-  }
+  const start: FilePlace = { path, fd: file.fd, offset: 0 }
+  const put = (bytes: Uint8Array, position: number): Promise<void> => writePlace(start, position, bytes)
   return {
     async write(tensor, bytes) {
       const i = plan.records.get(tensor)
@@ -81,6 +83,12 @@ export async function createTorchFile(
       written[i]! += bytes.length
       crcs[i] = crc32(bytes, crcs[i])
       await put(bytes, position)
+    },
+    place: tensor => ({ ...start, offset: records[plan.records.get(tensor)!]!.offset }),
+    wrote(tensor, crc) {
+      const i = plan.records.get(tensor)!
+      written[i] = records[i]!.byteLength
+      crcs[i] = crc
     },
     async finish() {
       for (const [i, record] of records.entries()) {

@@ -4,6 +4,7 @@ import { openMegatronCheckpoint } from '../checkpoint/open-megatron.ts'
 import { openPeftAdapter } from '../checkpoint/open-peft.ts'
 import { writeMegatronCheckpoint } from '../checkpoint/write-megatron.ts'
 import { defineStep } from '../flow/step.ts'
+import { readerByName } from '../formats/row-reader.ts'
 import type { TensorSource } from '../formats/tensor.ts'
 import { MegatronCheckpoint, PeftAdapter } from './artifacts.ts'
 import { checkCut, ParallelSizes, sizesOf } from './parallel-sizes.ts'
@@ -50,7 +51,7 @@ export const peftToMegatron = defineStep({
   )
   const source: TensorSource = {
     tensors: new Map([...weights.tensors, ...adapters.tensors]),
-    readRows: (name, ...rest) => (adapters.tensors.has(name) ? adapters : weights).readRows(name, ...rest),
+    readRows: readerByName(name => (adapters.tensors.has(name) ? adapters : weights).readRows),
     close: async () => {
       await adapters.close()
       await weights.close()

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { cp, mkdtemp, readdir, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs, promisify } from 'node:util'
@@ -23,6 +23,7 @@ interface ConvertJob {
   readonly pp: number
   /** Whether all is flushed to the disk, as the product does. */
   readonly flush: boolean
+  readonly workers: number | undefined
 }
 
 interface Measurement {
@@ -35,7 +36,7 @@ interface Measurement {
  * A synthetic Llama-shaped bf16 model, cut for TP 4 × PP 2 and put together again, beside `cp` of the same bytes and,
  * where a Python with torch is found, a converter that holds the model in memory. Taken in turns; medians of the rounds.
  *
- *   npm run bench -- convert [--gb 4] [--rounds 5] [--folder DIR]
+ *   npm run bench -- convert [--gb 4] [--rounds 5] [--folder DIR] [--single-tensor] [--beside cp,torch,sync] [--workers N]
  */
 export async function bench(): Promise<void> {
   const { values } = parseArgs({
@@ -43,6 +44,7 @@ export async function bench(): Promise<void> {
     options: {
       ...{ gb: { type: 'string', default: '4' }, rounds: { type: 'string', default: '5' } },
       ...{ folder: { type: 'string', default: tmpdir() }, 'single-tensor': { type: 'boolean', default: false } },
+      ...{ beside: { type: 'string', default: 'cp,torch,sync' }, workers: { type: 'string' } },
     },
   })
   const dir = await mkdtemp(join(values.folder, 'ascendflow-bench-'))
@@ -51,16 +53,23 @@ export async function bench(): Promise<void> {
     const shape = shapeOf({ bytes: Number(values.gb) * 1e9, oneLarge: values['single-tensor'] })
     const bytes = weightBytes(shape)
     await makeLlama(hf, shape, 'random')
-    const python = await findPython()
+    const beside = values.beside.split(',')
+    const python = beside.includes('torch') ? await findPython() : undefined
     console.log(
-      `convert, ${(bytes / 1e9).toFixed(2)} GB, TP ${tp} × PP ${pp}${python ? '' : '; no Python with torch found'}`,
+      `convert, ${(bytes / 1e9).toFixed(2)} GB, TP ${tp} × PP ${pp}, ${cpus().length} × ${cpus()[0]!.model}${python || !beside.includes('torch') ? '' : '; no Python with torch found'}`,
     )
-    const contenders = await contendersIn(dir, { hf, python })
+    const workers = values.workers === undefined ? undefined : Number(values.workers)
+    const contenders = contendersIn(dir, { hf, python, workers }).filter(
+      ({ name }) => beside.includes('sync') || !/sync|flushed/.test(name),
+    )
     const results = new Map<string, Measurement[]>(contenders.map(({ name }) => [name, []]))
     for (let round = 0; round < Number(values.rounds); round++)
       for (const { name, work, from, spent } of contenders) {
+        // All begin with nothing to be written back, the same freed memory for what they write, which on a virtual machine
+        // may otherwise have to be fetched from the host first, and in the page cache what they read.
+        await call('dd', ['if=/dev/zero', `of=${join(dir, 'freed')}`, 'bs=4M', `count=${Math.ceil(bytes / 2 ** 22)}`])
+        await rm(join(dir, 'freed'))
         await call('sync')
-        // All begin with what they read in the page cache, as far as there is room.
         for (const file of await filesBelow(from)) await call('dd', [`if=${file}`, 'of=/dev/null', 'bs=4M'])
         results.get(name)!.push(await work())
         if (round === 0 && name === 'megatronToHf')
@@ -91,7 +100,10 @@ interface Contender {
   work(): Promise<Measurement>
 }
 
-async function contendersIn(dir: string, { hf, python }: { hf: string; python: string | undefined }) {
+function contendersIn(
+  dir: string,
+  { hf, python, workers }: { hf: string; python: string | undefined; workers: number | undefined },
+): Contender[] {
   const at = (name: string) => join(dir, name)
   const cpOf = (name: string, sync: boolean): Contender => ({
     ...{ name, from: hf, spent: [at('copy')] },
@@ -103,7 +115,7 @@ async function contendersIn(dir: string, { hf, python }: { hf: string; python: s
   })
   const ours = (direction: ConvertJob['direction'], flush: boolean): Contender => {
     const [from, to] = direction === 'hfToMegatron' ? [hf, at('ours-mg')] : [at('ours-mg'), at('ours-hf')]
-    const job: ConvertJob = { direction, from, to, like: hf, tp, pp, flush }
+    const job: ConvertJob = { direction, from, to, like: hf, tp, pp, flush, workers }
     const args = [here('convert-process.mjs'), JSON.stringify(job)]
     return {
       ...{ name: `${direction}${flush ? ', flushed' : ''}`, from, spent: from === hf ? [] : [from, to] },

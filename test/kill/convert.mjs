@@ -1,6 +1,6 @@
 // Kills conversions with SIGKILL at random moments, runs them again to the end, and checks: every file as an
-// undisturbed conversion wrote it, files that were finished not written again, nothing left over. Half of the moments
-// go to each direction. Usage: npm run test:kill:convert [-- MOMENTS [SEED]]
+// undisturbed conversion wrote it, files that were finished not written again, nothing left over. The moments go to each
+// direction in turn, and by twos to one thread and to two. Usage: npm run test:kill:convert [-- MOMENTS [SEED]]
 import { spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
@@ -13,20 +13,21 @@ const self = fileURLToPath(import.meta.url)
 if (process.argv[2] === 'work') await work(JSON.parse(process.argv[3]))
 else await main(Number(process.argv[2] ?? 50), Number(process.argv[3] ?? Date.now() % 100_000))
 
-async function work({ direction, from, to, like }) {
+async function work({ direction, from, to, like, workers }) {
   const { openHfModel, openMegatronCheckpoint, writeHfModel, writeMegatronCheckpoint } = await import(
     'ascendflow/formats'
   )
   console.log('begins')
+  const rest = { resume: true, workers }
   if (direction === 'hfToMegatron') {
     const source = await openHfModel(from)
     const { architecture } = source
     const parallel = { tp: 2, pp: 4 }
-    await writeMegatronCheckpoint(to, { source, architecture, parallel, layout: 'mcore', iteration: 1, resume: true })
+    await writeMegatronCheckpoint(to, { source, architecture, parallel, layout: 'mcore', iteration: 1, ...rest })
   } else {
     const source = await openMegatronCheckpoint(from)
     const { architecture } = source
-    await writeHfModel(to, { source, architecture, like, maxShardBytes: 16e6, resume: true })
+    await writeHfModel(to, { source, architecture, like, maxShardBytes: 16e6, ...rest })
   }
 }
 
@@ -53,7 +54,7 @@ async function main(moments, seed) {
     }
     let kept = 0
     for (let moment = 0; moment < moments; ) {
-      const job = { ...directions[moment % 2], to: at('killed') }
+      const job = { ...directions[moment % 2], to: at('killed'), workers: 1 + ((moment >> 1) % 2) }
       const { digests: wanted, ms } = calm.get(job.direction)
       const { killed } = await convert(job, random() * ms)
       if (!killed) {
