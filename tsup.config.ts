@@ -25,6 +25,8 @@ export default defineConfig({
   target: 'node20',
   platform: 'node',
   splitting: true,
+  // Optional, native, and found where the package is installed.
+  external: ['@node-rs/crc32'],
   // A quick build (no declarations) happens while jobs may run from dist: it takes nothing away.
   clean: !quick,
   dts: quick ? false : { entry: doors },

@@ -105,8 +105,8 @@ describe('the house', () => {
     expect(long).toEqual([])
   })
 
-  it('loads parquet and console libraries on first use only', () => {
-    const heavy = ['hyparquet', 'hyparquet-compressors', 'cli-progress', '@kubernetes/client-node']
+  it('loads parquet, console and native libraries on first use only', () => {
+    const heavy = ['hyparquet', 'hyparquet-compressors', 'cli-progress', '@kubernetes/client-node', '@node-rs/crc32']
     const early = files.flatMap(file => {
       const text = readFileSync(join(src, file), 'utf8')
       return heavy

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os'
 import { InputError } from '../errors.ts'
 import { crc32Combine } from '../formats/crc32-combine.ts'
+import { loadCrc32 } from '../formats/fast-crc32.ts'
 import { type FilePlace, writePlace } from '../formats/file-place.ts'
 import type { StoredPiece } from '../formats/row-reader.ts'
 import type { Dtype, TensorSource } from '../formats/tensor.ts'
@@ -122,8 +123,9 @@ async function copySections(
   }
   const scratches = Array.from({ length: copyLanes }, emptyScratch)
   const throwIfCancelled = (): void => checkCancelled(signal, what)
+  const crc32 = await loadCrc32()
   const copyHere = inLanes(here, copyLanes, async (copy, lane) => {
-    const settings = { scratch: scratches[lane]!, write: writePlace, throwIfCancelled, advance }
+    const settings = { scratch: scratches[lane]!, crc32, write: writePlace, throwIfCancelled, advance }
     done(copy, await copySection(copy, copy.source, settings))
   })
   copyHere.catch(error => pool?.close(error))

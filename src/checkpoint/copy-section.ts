@@ -1,4 +1,4 @@
-import { crc32 } from 'node:zlib'
+import type { Crc32 } from '../formats/fast-crc32.ts'
 import type { FilePlace, PlaceAccess } from '../formats/file-place.ts'
 import { type Dtype, dtypeBytes, type TensorSource } from '../formats/tensor.ts'
 import { fillShards, type Scratch } from './block-copy.ts'
@@ -11,7 +11,13 @@ import type { ShardSection } from './shard-sections.ts'
 export async function copySection(
   { section, dtype, places }: { section: ShardSection; dtype: Dtype; places: readonly FilePlace[] },
   source: Pick<TensorSource, 'tensors' | 'readRows'>,
-  options: { scratch: Scratch; write: PlaceAccess; throwIfCancelled?: () => void; advance?: (bytes: number) => void },
+  options: {
+    scratch: Scratch
+    write: PlaceAccess
+    crc32: Crc32
+    throwIfCancelled?: () => void
+    advance?: (bytes: number) => void
+  },
 ): Promise<readonly number[]> {
   const written = new Map(
     section.shards.map(({ rank, rectangles: [first] }) => [
@@ -24,7 +30,7 @@ export async function copySection(
     dtype,
     sink: async (rank, bytes) => {
       const shard = written.get(rank)!
-      shard.crc = crc32(bytes, shard.crc)
+      shard.crc = options.crc32(bytes, shard.crc)
       await options.write(places[rank]!, shard.at, bytes)
       shard.at += bytes.length
       options.advance?.(bytes.length)

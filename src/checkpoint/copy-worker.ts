@@ -1,4 +1,5 @@
 import { parentPort } from 'node:worker_threads'
+import { loadCrc32 } from '../formats/fast-crc32.ts'
 import { readPlaceSync, writePlaceSync } from '../formats/file-place.ts'
 import type { RowReader } from '../formats/row-reader.ts'
 import { sentError } from '../sent-error.ts'
@@ -10,6 +11,7 @@ import { rowGatherer } from './gather-rows.ts'
 /** A thread that copies sections of weights, one after another, reading and writing by itself. */
 const port = parentPort!
 const scratch = emptyScratch()
+const crc32 = await loadCrc32()
 const gather = rowGatherer(readPlaceSync)
 let before: Promise<void> = Promise.resolve()
 port.on('message', (task: CopyTask) => {
@@ -26,7 +28,7 @@ async function carryOut({ tensors, ...task }: CopyTask): Promise<void> {
   const reply: CopyReply = await copySection(
     task,
     { tensors: byName, readRows },
-    { scratch, write: writePlaceSync },
+    { scratch, crc32, write: writePlaceSync },
   ).then(
     crcs => ({ crcs }),
     error => ({ failed: sentError(error) }),

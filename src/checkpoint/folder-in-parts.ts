@@ -1,10 +1,9 @@
-import { mkdir, readFile, rename, rm, stat } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { basename, dirname, join, relative } from 'node:path'
 import { z } from 'zod'
 import { LockedError } from '../errors.ts'
-import { flush, writeWhole } from '../formats/atomic-file.ts'
+import { flush, removeTemporaries, writeWhole } from '../formats/atomic-file.ts'
 import { isAlive, processIdentity } from '../process-identity.ts'
-import { filesBelow } from './conversion-target.ts'
 import { type ConversionPlan, ManifestFile, PlanValue, planDifferences, readManifest } from './manifest.ts'
 
 export interface FolderInPartsOptions {
@@ -45,6 +44,7 @@ export async function appearInParts(
     const { pid, host } = earlier.owner
     throw new LockedError(`Process ${pid} on ${host} is writing ${path}.`, { pid, host })
   }
+  await removeTemporaries(notesFile)
   // A kill between two renames left the old folder aside.
   if (await isThere(aside)) await ((await isThere(path)) ? rm(aside, { recursive: true }) : rename(aside, path))
   const isSame = (other: ConversionPlan | undefined) => other !== undefined && planDifferences(other, plan).length === 0
@@ -110,7 +110,11 @@ async function wholeParts(folder: string, noted: Readonly<Parts>): Promise<Parts
 async function removeOthers(folder: string, parts: Readonly<Parts>): Promise<void> {
   const kept = new Set(Object.values(parts).flatMap(files => files.map(({ file }) => file)))
   if (kept.size === 0) return rm(folder, { recursive: true, force: true })
-  for (const file of await filesBelow(folder)) if (!kept.has(file)) await rm(join(folder, file))
+  // Hidden ones too: a kill may have left a manifest that was being written.
+  for (const file of await readdir(folder, { withFileTypes: true, recursive: true })) {
+    const path = join(file.parentPath, file.name)
+    if (!file.isDirectory() && !kept.has(relative(folder, path).replaceAll('\\', '/'))) await rm(path)
+  }
 }
 
 async function isThere(path: string): Promise<boolean> {

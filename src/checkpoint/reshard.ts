@@ -34,7 +34,7 @@ export type CarriedOptimizer = 'carried' | 'dropped' | 'none'
  * Writes the checkpoint in `dir` with other parallel sizes, or the other layout, from shards to shards: weights, what
  * of `args` does not follow from the layout, iteration, and the state of a classic optimizer. Adapters of a LoRA
  * checkpoint stay adapters. Padding of the vocabulary is made anew. States of random number generators are left behind,
- * since each rank of another layout needs its own (`--no-load-rng`). Memory: about 6 MiB.
+ * since each rank of another layout needs its own (`--no-load-rng`). Memory: about 6 MiB, and 20 MiB for each thread.
  *
  * @throws as `openMegatronCheckpoint`, `openOptimizer` and `writeMegatronCheckpoint` do.
  */

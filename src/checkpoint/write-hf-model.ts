@@ -37,7 +37,7 @@ export const companionFiles =
 /**
  * Writes a complete Hugging Face folder: safetensors weights (shards and an index when more than `maxShardBytes`),
  * the files of `like` around them, and a manifest. `config.json` is copied as it is unless it names another type than the stored one. The
- * folder appears whole or not at all, flushed to the disk. Memory: about 4 MiB.
+ * folder appears whole or not at all, flushed to the disk. Memory: about 6 MiB, and 20 MiB for each thread.
  *
  * @throws InputError when `dir` holds something already, or when source, architecture and `like` do not describe the
  * same model; CancelledError, leaving nothing.

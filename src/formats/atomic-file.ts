@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import { mkdir, open, rename, rm } from 'node:fs/promises'
+import { mkdir, open, readdir, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 
 /** Name of a sibling that nobody reads: `.NAME.RANDOM.tmp` in the same folder, so that a rename is atomic. */
@@ -39,6 +39,14 @@ export async function writeWhole(path: string, data: string | Uint8Array): Promi
       await file.close()
     }
   })
+}
+
+/** Removes what killed writings of `path` left beside it; only where nobody else writes it. */
+export async function removeTemporaries(path: string): Promise<void> {
+  const [start, end] = [`.${basename(path)}.`, /^[0-9a-f]{12}\.tmp$/]
+  for (const name of await readdir(dirname(path)).catch(() => []))
+    if (name.startsWith(start) && end.test(name.slice(start.length)))
+      await rm(join(dirname(path), name), { recursive: true, force: true })
 }
 
 /** Flushes a file, or a folder's list of names, to the disk. */

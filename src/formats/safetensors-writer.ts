@@ -56,6 +56,7 @@ export async function createSafetensors(
   const start: FilePlace = { path, fd: file.fd, offset: 0 }
   const put = (bytes: Uint8Array, position: number): Promise<void> => writePlace(start, position, bytes)
   try {
+    await file.truncate(head.length + end)
     await put(head, 0)
   } catch (error) {
     await file.close()

@@ -65,6 +65,10 @@ export async function createTorchFile(
   options: { /** Default true. */ flush?: boolean } = {},
 ): Promise<TorchFileWriter> {
   const file = await open(path, 'wx')
+  await file.truncate(plan.zip.directoryOffset).catch(async error => {
+    await file.close()
+    throw error
+  })
   const { records } = plan.zip
   const crcs = records.map((_, i) => (plan.fixed.has(i) ? crc32(plan.fixed.get(i)!) : 0))
   const written = records.map(() => 0)

@@ -182,3 +182,25 @@ test('rows are read in blocks of at most 2 MiB, however large the tensor is', as
   }
   await opened.close()
 })
+
+test('a writing that goes on removes the temporary files that a killed one left', async () => {
+  const [dir, calm] = [await temporaryFolder(), await temporaryFolder()]
+  await writeMegatronCheckpoint(calm, options)
+  const source: TensorSource = {
+    ...options.source,
+    readRows: async (name, ...rest) => {
+      if (name === 'lm_head.weight') throw new Error('killed')
+      return options.source.readRows(name, ...rest)
+    },
+  }
+  await expect(writeMegatronCheckpoint(dir, { ...options, source, resume: true })).rejects.toThrow('killed')
+  expect((await readdir(dir)).sort()).toEqual(['.iter_0000001.partial', '.iter_0000001.parts.json'])
+  for (const file of [
+    '..iter_0000001.parts.json.0123456789ab.tmp',
+    '.latest_checkpointed_iteration.txt.0123456789ab.tmp',
+    '.iter_0000001.partial/.ascendflow-manifest.json.0123456789ab.tmp',
+  ])
+    await writeFile(join(dir, file), '{')
+  await writeMegatronCheckpoint(dir, { ...options, resume: true })
+  expect((await readdir(dir, { recursive: true })).sort()).toEqual((await readdir(calm, { recursive: true })).sort())
+})

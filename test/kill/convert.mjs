@@ -27,7 +27,7 @@ async function work({ direction, from, to, like, workers }) {
   } else {
     const source = await openMegatronCheckpoint(from)
     const { architecture } = source
-    await writeHfModel(to, { source, architecture, like, maxShardBytes: 16e6, ...rest })
+    await writeHfModel(to, { source, architecture, like, maxShardBytes: 4e6, ...rest })
   }
 }
 
@@ -134,9 +134,9 @@ function digests(folder) {
   return new Map(filesBelow(folder).map(file => [relative(folder, file), sum(file)]))
 }
 
-/** A Llama of about 100 MB. */
+/** A Llama of about 28 MB. */
 async function makeModel(dir) {
-  const [hidden, ffn, layers, vocab] = [512, 1408, 16, 2000]
+  const [hidden, ffn, layers, vocab] = [256, 704, 16, 2000]
   const tensor = (name, ...shape) => ({ name, dtype: 'BF16', shape })
   const tensors = [
     tensor('model.embed_tokens.weight', vocab, hidden),
