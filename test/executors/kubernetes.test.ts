@@ -44,7 +44,7 @@ async function watchToEnd(job: JobHandle, onUpdate: (update: JobUpdate) => unkno
   return { updates, lines, last: updates.at(-1) }
 }
 
-describeExecutor('kubernetes', () => make(), { describe, it })
+describeExecutor('kubernetes', () => make(), { describe, it }, { nodes: 2 })
 
 describe('kubernetes', () => {
   it('takes an unschedulable job as pending, and says why', async () => {
@@ -100,8 +100,9 @@ describe('kubernetes', () => {
 
   it('tells a job that somebody deleted as lost', async () => {
     const job = await submit()
+    const elsewhere = await mkdtemp(join(dir, 'elsewhere-'))
     const { last } = await watchToEnd(job, async update => {
-      if (update.type === 'log') await make().cancel({ ...job, dir: join(dir, 'elsewhere') })
+      if (update.type === 'log') await make().cancel({ ...job, dir: elsewhere })
     })
     expect(last).toMatchObject({ state: 'lost', reason: expect.stringContaining('deleted from the cluster') })
   })

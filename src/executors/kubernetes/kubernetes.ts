@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { JobError } from '../../errors.ts'
 import type { Executor } from '../../flow/executor.ts'
+import { isKept, keptUpdates } from '../kept-updates.ts'
 import { type ClusterClient, clusterClient } from './cluster-client.ts'
 import { jobPath, type KubernetesJob, pathOf, readJob, readPods } from './cluster-job.ts'
 import { hasEnded, jobState, podHasEnded, rankOf, VolcanoStatus } from './job-status.ts'
@@ -61,15 +62,26 @@ export function kubernetes(options: KubernetesOptions): Executor {
       return { executor: name, id, namespace, name: called, uid: metadata.uid, dir: logDir } satisfies KubernetesJob
     },
 
-    async *watch(job, { signal }) {
-      yield* watchJob({ client: await open(), job: job as KubernetesJob, signal, pollMs, patienceMs })
+    async *watch(handle, { signal }) {
+      const job = handle as KubernetesJob
+      const client = await open()
+      yield* keptUpdates({
+        dir: job.dir,
+        updates: () => watchJob({ client, job, signal, pollMs, patienceMs }),
+        // What it leaves in the cluster is the cluster's to keep, for those who look at it there.
+        release: async () => {},
+      })
     },
 
     async cancel(handle) {
       const job = handle as KubernetesJob
+      if (isKept(job.dir)) return
       const client = await open()
       const found = await readJob(client, job)
       if (found && !hasEnded(jobState(found, []))) {
+        // What its pods still write while they end can be read only then: with them it goes.
+        const story = this.watch(job, { signal: AbortSignal.timeout(patienceMs) })[Symbol.asyncIterator]()
+        await story.next()
         await noteCancelled(job)
         const body = {
           ...{ apiVersion: 'v1', kind: 'DeleteOptions', propagationPolicy: 'Foreground' },
@@ -77,6 +89,7 @@ export function kubernetes(options: KubernetesOptions): Executor {
         }
         // A conflict: it is another job by now, and ours is gone.
         await client.ask({ method: 'DELETE', path: jobPath(job), body, absent: [404, 409] })
+        await toItsEnd(story).catch(() => {})
       }
       const deadline = Date.now() + patienceMs
       for (;;) {
@@ -87,6 +100,10 @@ export function kubernetes(options: KubernetesOptions): Executor {
       }
     },
   }
+}
+
+async function toItsEnd(story: AsyncIterator<unknown>): Promise<void> {
+  while (!(await story.next()).done);
 }
 
 /** Nodes on which something of the job runs, as far as the cluster knows. */

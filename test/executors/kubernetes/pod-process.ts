@@ -76,7 +76,7 @@ export function startPod(command: readonly string[], env: Readonly<Record<string
     onLog: listener => void listeners.push(listener),
     kill: killAll,
     async stop(graceSeconds) {
-      if (child.pid) process.kill(child.pid, 'SIGTERM')
+      child.kill('SIGTERM')
       const timer = setTimeout(killAll, graceSeconds * 1000)
       await ended
       clearTimeout(timer)
