@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
-import { StringDecoder } from 'node:string_decoder'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { createLineCutter } from '../log-lines.ts'
 import type { ClusterClient } from './cluster-client.ts'
 
 export interface PodLogOptions {
@@ -96,12 +96,7 @@ function splitTime(stamped: string): { readonly second: number; readonly line: s
 
 /** Lines of a body; the last one is not whole where the body, cut or not, has no end of line behind it. */
 async function* linesOf(body: IncomingMessage): AsyncGenerator<{ readonly text: string; readonly isWhole: boolean }> {
-  const decoder = new StringDecoder('utf8')
-  let partial = ''
-  for await (const chunk of body) {
-    const lines = (partial + decoder.write(chunk as Buffer)).split('\n')
-    partial = lines.pop() ?? ''
-    for (const line of lines) yield { text: line.endsWith('\r') ? line.slice(0, -1) : line, isWhole: true }
-  }
-  if (partial !== '') yield { text: partial, isWhole: false }
+  const cutter = createLineCutter()
+  for await (const chunk of body) for (const text of cutter.push(chunk as Buffer)) yield { text, isWhole: true }
+  if (cutter.rest() !== '') yield { text: cutter.rest(), isWhole: false }
 }

@@ -1,6 +1,7 @@
-import { isAbsolute, join, relative, resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { InputError } from '../../errors.ts'
 import type { Word } from '../../flow/launch.ts'
+import { innermostMount } from '../innermost-mount.ts'
 import type { KubernetesMount } from './options.ts'
 
 /**
@@ -25,12 +26,8 @@ export function mountsOf(argv: readonly Word[], mounts: readonly KubernetesMount
   }
 }
 
-/** The innermost mount that holds `path`. */
 function mountOf(path: string, mounts: readonly KubernetesMount[]) {
-  const [found] = mounts
-    .map(mount => ({ mount, within: relative(resolve(mount.path), resolve(path)) }))
-    .filter(({ within }) => within !== '..' && !within.startsWith('../') && !isAbsolute(within))
-    .sort((a, b) => a.within.length - b.within.length)
+  const found = innermostMount(path, mounts, mount => mount.path)
   if (found) return found
   const known = mounts.map(mount => mount.path).join(', ')
   throw new InputError(

@@ -1,6 +1,7 @@
 import { posix } from 'node:path'
 import { InputError } from '../../errors.ts'
 import { isSecretName, type Launch, quoteWord, type Word } from '../../flow/launch.ts'
+import { innermostMount } from '../innermost-mount.ts'
 
 /** A folder of this machine that is also a volume of the job's containers. */
 export interface ModelArtsMount {
@@ -19,13 +20,8 @@ export interface ModelArtsMount {
 
 /** Where a path of this machine is in the container. @throws InputError for a path on none of the volumes. */
 export function pathInContainer(path: string, mounts: readonly ModelArtsMount[]): string {
-  const whole = posix.resolve(path)
-  const holds = ({ local }: ModelArtsMount) => local === '/' || whole === local || whole.startsWith(`${local}/`)
-  const mount = mounts
-    .map(each => ({ ...each, local: posix.resolve(each.local) }))
-    .filter(holds)
-    .sort((a, b) => b.local.length - a.local.length)[0]
-  if (mount) return posix.join(mount.at ?? mount.local, posix.relative(mount.local, whole))
+  const found = innermostMount(path, mounts, mount => mount.local)
+  if (found) return posix.join(found.mount.at ?? posix.resolve(found.mount.local), found.within)
   throw new InputError(
     `${path} is on no volume of the job: ${mounts.map(({ local }) => local).join(', ') || 'it has none'}.`,
     {
