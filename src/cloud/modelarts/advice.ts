@@ -13,7 +13,7 @@ const advice: Readonly<Record<string, string>> = {
     "A dedicated pool takes flavors by devices, 'modelarts.pool.visual.8xlarge' for 8, not the flavor of its nodes; leave flavorId out to have it chosen.",
   'ModelArts.2784': 'The token has expired: pass a function as credentials that gives fresh ones.',
   'ModelArts.2785':
-    'ModelArts is not yet allowed to read OBS, SWR and SFS for this user: create the authorization (agency) once, with authorize() or on the page "Permission Management" of the console.',
+    'ModelArts is not yet allowed to read OBS, SWR and SFS for this user: create the authorization (agency) once, on the page "Permission Management" of the console.',
   'ModelArts.2786': 'projectId is not the project of these credentials in this region: leave it out to have it found.',
   'ModelArts.2793': 'Ask for at most as many nodes as the pool has.',
   'ModelArts.2796': 'The job has ended already.',
