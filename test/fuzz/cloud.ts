@@ -12,6 +12,7 @@ import { parseArgs } from 'node:util'
 import { type CloudFault, startCloudDouble } from 'ascendflow/testing'
 import { type JobHandle, ServiceError } from '../../src/index.ts'
 import { modelArts } from '../../src/modelarts.ts'
+import { seededRandom } from '../layout/seeded-random.ts'
 
 const { values } = parseArgs({
   options: {
@@ -48,7 +49,7 @@ for (const [what, cases] of Object.entries(wrong))
 if (Object.values(wrong).some(cases => cases.length > 0)) process.exitCode = 1
 
 async function schedule(seed: number): Promise<void> {
-  const random = createRandom(seed)
+  const random = seededRandom(seed).next
   const chance = random() * 0.35
   const isRestless = random() < 0.3
   const refusesSameName = random() < 0.5
@@ -135,16 +136,5 @@ async function schedule(seed: number): Promise<void> {
       }
       return { lines, state: undefined, code: undefined }
     })
-  }
-}
-
-/** Numbers from 0 to 1 that depend on the seed alone (mulberry32). */
-function createRandom(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
   }
 }
