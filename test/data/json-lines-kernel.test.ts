@@ -34,7 +34,9 @@ async function outcome(bytes: Buffer, options: Partial<PreprocessOptions>) {
       ...options,
     }
     const { report } = await preprocessCorpus({ ...whole, workers: 1 } as PreprocessOptions)
-    const [bin, idx] = await Promise.all(['bin', 'idx'].map(end => readFile(`${outputPrefix}_text_document.${end}`)))
+    // As text, because buffers of megabytes are compared byte by byte, each as a property of its own.
+    const read = (end: string) => readFile(`${outputPrefix}_text_document.${end}`, 'base64')
+    const [bin, idx] = await Promise.all(['bin', 'idx'].map(read))
     return { bin, idx, report: { ...report, handler: undefined } }
   } catch (error) {
     return { error: (error as Error).message }
