@@ -37,8 +37,9 @@ export function hashOf(at: usize, bytes: i32): u32 {
     bytes -= 8
   }
   if (bytes > 0) hash = (hash ^ (load<u64>(at) & ((<u64>1 << (<u64>bytes << 3)) - 1))) * 0x9e3779b97f4a7c15
-  hash ^= hash >> 32
-  return <u32>hash
+  // Of the last unit of a full eight bytes only the highest bits know: once more, so that all of a slot's do.
+  hash = (hash ^ (hash >> 32)) * 0xd6e8feb86659fd93
+  return <u32>(hash ^ (hash >> 32))
 }
 
 // @ts-ignore: decorator
