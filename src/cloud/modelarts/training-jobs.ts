@@ -1,7 +1,8 @@
 import { z } from 'zod'
-import { InputError, ServiceError } from '../../errors.ts'
+import { ServiceError } from '../../errors.ts'
+import { isNotFound, withAdvice } from '../advice.ts'
+import { checkRequest, readAnswer } from '../ask-service.ts'
 import type { CloudAnswer, CloudRequest, Transport } from '../transport.ts'
-import { isNotFound, withAdvice } from './advice.ts'
 import { JobRequest } from './job-request.ts'
 import { TrainingJob } from './training-job.ts'
 
@@ -84,13 +85,8 @@ export function trainingJobs(transport: Transport): TrainingJobs {
 
   return {
     async create(job, signal) {
-      const checked = JobRequest.safeParse(job)
-      if (!checked.success) {
-        const issue = checked.error.issues[0]
-        const field = issue?.path.map(String).join('.')
-        throw new InputError(`training job: ${field}: ${issue?.message}.`, { field, cause: checked.error })
-      }
-      const answer = await ask({ method: 'POST', path: ['training-jobs'], body: checked.data, signal })
+      const body = checkRequest(JobRequest, job, 'training job')
+      const answer = await ask({ method: 'POST', path: ['training-jobs'], body, signal })
       return read(TrainingJob, answer, 'training-jobs')
     },
 
@@ -184,11 +180,6 @@ function orNoLog(error: unknown): undefined {
   throw error
 }
 
-function read<T extends z.ZodType>(schema: T, { body, status }: CloudAnswer, what: string): z.output<T> {
-  const parsed = schema.safeParse(body)
-  if (parsed.success) return parsed.data
-  const issue = parsed.error.issues[0]
-  throw new ServiceError(`modelarts ${what}: the answer's ${issue?.path.map(String).join('.')} is not understood.`, {
-    ...{ service: 'modelarts', status, retryable: false, cause: parsed.error },
-  })
+function read<T extends z.ZodType>(schema: T, answer: CloudAnswer, what: string): z.output<T> {
+  return readAnswer(schema, answer, { service: 'modelarts', what })
 }

@@ -35,8 +35,14 @@ export interface ObsPart {
   readonly size: number
 }
 
-/** Objects of OBS. Bodies are whole in memory: what is large goes in parts. */
+/** Buckets and objects of OBS. Bodies are whole in memory: what is large goes in parts. */
 export interface Obs {
+  /** Region of a bucket; undefined when there is none. @throws ServiceError with status 403 for another account's. */
+  bucketRegion(bucket: string, signal?: AbortSignal): Promise<string | undefined>
+  /** Creates a bucket in the client's region; one that is ours already stays as it is. */
+  createBucket(bucket: string, signal?: AbortSignal): Promise<void>
+  /** Deletes a bucket, which must be empty; one that is gone is left alone. */
+  removeBucket(bucket: string, signal?: AbortSignal): Promise<void>
   /** Objects whose keys begin with `prefix`, in the order of their keys, a thousand at a time. */
   list(bucket: string, prefix: string, signal?: AbortSignal): AsyncGenerator<ObsObject>
   /** Undefined when there is none. */
@@ -115,6 +121,21 @@ export function obs(options: ObsOptions): Obs {
   }
 
   return {
+    async bucketRegion(bucket, signal) {
+      const answer = await send({ method: 'HEAD', bucket, signal }).catch(orNone)
+      return answer && (answer.headers.get('x-obs-bucket-location') ?? region)
+    },
+
+    async createBucket(bucket, signal) {
+      const wanted = `<CreateBucketConfiguration><Location>${region}</Location></CreateBucketConfiguration>`
+      const headers = { 'content-type': 'application/xml' }
+      await send({ method: 'PUT', bucket, headers, body: Buffer.from(wanted), signal }).catch((error: unknown) => {
+        if (!(error instanceof ServiceError && error.serviceCode === 'BucketAlreadyOwnedByYou')) throw error
+      })
+    },
+
+    removeBucket: async (bucket, signal) => void (await send({ method: 'DELETE', bucket, signal }).catch(orNone)),
+
     async *list(bucket, prefix, signal) {
       for (let marker = ''; ; ) {
         const query = { prefix, 'max-keys': '1000', ...(marker ? { marker } : {}) }

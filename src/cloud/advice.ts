@@ -1,8 +1,8 @@
-import { ServiceError } from '../../errors.ts'
+import { ServiceError } from '../errors.ts'
 
 /**
- * What a caller can do about ModelArts' refusals, by code. Source: the table of error codes in the API reference, and
- * what its live messages were seen to mean.
+ * What a caller can do about refusals, by code. Source: the tables of error codes in the API references of ModelArts and
+ * SFS Turbo, and what live messages were seen to mean.
  */
 const advice: Readonly<Record<string, string>> = {
   'ModelArts.0118': 'Ask for a larger quota, or end jobs that are not needed.',
@@ -26,6 +26,13 @@ const advice: Readonly<Record<string, string>> = {
   'ModelArts.2886': 'The pool is not for training: add "Train" to its scope, or choose another.',
   'ModelArts.2887': 'The pool is not running: look at its state, and wait or choose another.',
   'ModelArts.2890': "poolId is the pool's id ('pool-…'), not the name that the console shows.",
+  'SFS.TURBO.0004': 'Name a VPC of this region and project.',
+  'SFS.TURBO.0006': "Name the network id of a subnet of the share's VPC.",
+  'SFS.TURBO.0008': 'Sizes are multiples of 1.2 TiB: 3686, 4915, 6144, 8601, 11059 GiB.',
+  'SFS.TURBO.0009': 'Another share has that name: choose another, or use that share.',
+  'SFS.TURBO.0010': 'Ask for a larger quota of SFS Turbo, or for a smaller share.',
+  'SFS.TURBO.0011': 'Something else is being done to the share: wait until it is over.',
+  'SFS.TURBO.0012': 'A share that is paid by the month or year is deleted in the console.',
 }
 
 /** Puts what to do beside a refusal that has a code known here; other errors as they are. */
