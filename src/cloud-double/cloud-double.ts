@@ -1,11 +1,13 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { accountRoutes } from './account-routes.ts'
 import type { DoubleAnswer, DoubleKeys, DoubleRequest } from './double-request.ts'
 import type { DoublePool } from './job-rules.ts'
 import { type CloudFault, listenOnLoopback, type Route } from './loopback-server.ts'
 import { obsRoutes } from './obs-routes.ts'
 import { Refusal } from './refusal.ts'
+import type { DoubleKind } from './things.ts'
 import { trainingJobRoutes } from './training-job-routes.ts'
 import { verifySignature } from './verify-signature.ts'
 
@@ -19,10 +21,20 @@ export interface CloudDoubleOptions {
   readonly buckets?: readonly string[]
   /** Whether the user has let ModelArts read OBS, SWR and SFS; default true. */
   readonly isAuthorized?: boolean
-  /** Whether a job's name may be used once only; default true. */
+  /** Buckets of other accounts, whose names are taken. */
+  readonly foreignBuckets?: readonly string[]
+  /** Whether the name of a job and the address of an image may be used once only; default true. */
   readonly refusesSameName?: boolean
   /** Answers during which a job is Creating and Pending before it shows as Running; default 2. */
   readonly pollsBeforeRunning?: number
+  /** Looks during which a share, a link, a notebook and the like are being made or removed; default 2. */
+  readonly pollsBeforeReady?: number
+  /** How many of a kind there may be; default any number. */
+  readonly quotas?: Partial<Readonly<Record<DoubleKind, number>>>
+  /** GiB of each share that files take; default 0. */
+  readonly usedGib?: number
+  /** The state that a thing comes to, as `303` of a share, instead of being ready. */
+  endsAs?(thing: { readonly kind: DoubleKind; readonly name: string }): string | undefined
   /** Bytes of a log that the preview shows at most; default 5 MB, the service's. */
   readonly previewBytes?: number
   /** What goes wrong with a request; default nothing. Asked once for each. */
@@ -31,7 +43,7 @@ export interface CloudDoubleOptions {
   disguise?(phase: string): string
 }
 
-/** A server on this machine that behaves as ModelArts does. */
+/** A server on this machine that behaves as ModelArts, SFS Turbo and OBS do. */
 export interface CloudDouble extends AsyncDisposable {
   /** `http://127.0.0.1:port`, for `endpoints`: of all services but OBS. */
   readonly url: string
@@ -43,6 +55,9 @@ export interface CloudDouble extends AsyncDisposable {
   readonly credentials: DoubleKeys
   /** All jobs that were created and not deleted. */
   readonly jobs: readonly { readonly id: string; readonly name: string }[]
+  /** All shares, links, targets, tasks, images, notebooks and networks that there are. */
+  readonly things: readonly { readonly kind: DoubleKind; readonly id: string; readonly name: string }[]
+  readonly buckets: readonly string[]
   /** Content of an object of OBS; undefined when there is none. */
   object(bucket: string, key: string): Buffer | undefined
   /** Puts an object into a bucket. */
@@ -56,7 +71,7 @@ export interface CloudDouble extends AsyncDisposable {
 const ownKeys: DoubleKeys = { ak: 'DOUBLEACCESSKEY', sk: 'double-secret-key' }
 
 /**
- * Starts a double of ModelArts on loopback: it verifies signatures by an implementation of its own, refuses unknown
+ * Starts a double of ModelArts, SFS Turbo and OBS on loopback: it verifies signatures by an implementation of its own, refuses unknown
  * fields, walks through the phases of jobs, runs their commands for real as processes of this machine, and fails where
  * it is told to. Paths are those of this machine: mount a volume where it already is.
  */
@@ -66,12 +81,21 @@ export async function startCloudDouble(options: CloudDoubleOptions = {}): Promis
   const folder = await mkdtemp(join(tmpdir(), 'ascendflow-cloud-'))
   const requests: string[] = []
   let origin = ''
+  const pools = options.pools ?? [{ name: 'pool-double', nodes: 4, devicesPerNode: 8 }]
+  const refusesSameName = options.refusesSameName ?? true
+  const objects = obsRoutes({
+    ...{ region, buckets: options.buckets ?? ['bucket'], foreignBuckets: options.foreignBuckets ?? [] },
+  })
+  const account = accountRoutes({
+    ...{ pools, refusesSameName, isAuthorized: options.isAuthorized ?? true, usedGib: options.usedGib ?? 0 },
+    ...{ pollsBeforeReady: options.pollsBeforeReady ?? 2, quotas: options.quotas ?? {} },
+    endsAs: thing => options.endsAs?.(thing),
+    hasBucket: name => objects.buckets.includes(name),
+  })
   const jobRoutes = trainingJobRoutes(
     {
-      folder,
-      pools: options.pools ?? [{ name: 'pool-double', nodes: 4, devicesPerNode: 8 }],
-      isAuthorized: options.isAuthorized ?? true,
-      refusesSameName: options.refusesSameName ?? true,
+      ...{ folder, pools, refusesSameName },
+      isAuthorized: () => account.isAuthorized,
       pollsBeforeRunning: options.pollsBeforeRunning ?? 2,
       previewBytes: options.previewBytes ?? 5 * 1024 * 1024,
       disguise: options.disguise ?? (phase => phase),
@@ -89,12 +113,12 @@ export async function startCloudDouble(options: CloudDoubleOptions = {}): Promis
     }
     if (second !== projectId || request.headers['x-project-id'] !== projectId)
       throw new Refusal(404, 'ModelArts.2786', 'The project is not that of the token.')
-    const found = first === 'v2' ? await jobRoutes.answer(rest, request) : undefined
+    const found =
+      (first === 'v2' ? await jobRoutes.answer(rest, request) : undefined) ?? account.answer(first ?? '', rest, request)
     if (!found) throw new Refusal(405, 'ModelArts.2803', 'The URI or its method is not supported.')
     return found
   }
 
-  const objects = obsRoutes(options.buckets ?? ['bucket'])
   const listen = (route: Route) =>
     listenOnLoopback(route, request => {
       requests.push(`${request.method} ${request.url.pathname}`)
@@ -125,6 +149,12 @@ export async function startCloudDouble(options: CloudDoubleOptions = {}): Promis
     },
     get jobs() {
       return jobRoutes.jobs
+    },
+    get things() {
+      return account.things
+    },
+    get buckets() {
+      return objects.buckets
     },
     [Symbol.asyncDispose]: close,
   }

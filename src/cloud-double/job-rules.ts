@@ -10,6 +10,8 @@ export interface DoublePool {
   readonly trains?: boolean
   readonly nodes: number
   readonly devicesPerNode: number
+  /** Id of its network; default one that all pools share. */
+  readonly network?: string
 }
 
 /** The parts of an accepted job that the double works with. */

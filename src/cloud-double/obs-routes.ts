@@ -13,22 +13,50 @@ interface Upload {
   readonly parts: Map<number, StoredObject>
 }
 
-/** Buckets below `/obs/`, path style. */
+export interface ObsDoubleOptions {
+  readonly region: string
+  readonly buckets: readonly string[]
+  /** Buckets of other accounts. */
+  readonly foreignBuckets: readonly string[]
+}
+
+/** Buckets, path style. */
 export interface ObsRoutes {
   answer(request: DoubleRequest, keys: readonly DoubleKeys[], now: number): DoubleAnswer
   /** Content of an object; undefined when there is none. */
   content(bucket: string, key: string): Buffer | undefined
   put(bucket: string, key: string, bytes: Buffer): void
+  readonly buckets: readonly string[]
 }
 
 const md5 = (bytes: Buffer) => createHash('md5').update(bytes)
 const subresourceNames = ['uploads', 'uploadId', 'partNumber']
 
 /** A double of OBS: signatures of version 2 verified by an implementation of its own, objects, lists, uploads in parts. */
-export function obsRoutes(bucketNames: readonly string[]): ObsRoutes {
-  const buckets = new Map(bucketNames.map(name => [name, new Map<string, StoredObject>()]))
+export function obsRoutes({ region, ...names }: ObsDoubleOptions): ObsRoutes {
+  const buckets = new Map(names.buckets.map(name => [name, new Map<string, StoredObject>()]))
   const uploads = new Map<string, Upload>()
   const store = (bytes: Buffer): StoredObject => ({ bytes, etag: md5(bytes).digest('hex') })
+
+  function ofBucket(bucket: string, { method, bytes }: DoubleRequest): DoubleAnswer {
+    const objects = buckets.get(bucket)
+    const isForeign = names.foreignBuckets.includes(bucket)
+    if (method === 'PUT') {
+      if (isForeign) return no(409, 'BucketAlreadyExists')
+      if (objects) return no(409, 'BucketAlreadyOwnedByYou')
+      if (!bytes.toString('utf8').includes(`<Location>${region}</Location>`))
+        return no(400, 'InvalidLocationConstraint')
+      buckets.set(bucket, new Map())
+      return { status: 200 }
+    }
+    if (isForeign) return no(403, 'AccessDenied')
+    if (!objects) return no(404, 'NoSuchBucket')
+    if (method === 'HEAD') return { status: 200, headers: { 'x-obs-bucket-location': region } }
+    if (method !== 'DELETE') return no(405, 'MethodNotAllowed')
+    if (objects.size > 0) return no(409, 'BucketNotEmpty')
+    buckets.delete(bucket)
+    return { status: 204 }
+  }
 
   function list(objects: ReadonlyMap<string, StoredObject>, { searchParams }: URL): DoubleAnswer {
     const [prefix, marker] = [searchParams.get('prefix') ?? '', searchParams.get('marker') ?? '']
@@ -108,10 +136,11 @@ export function obsRoutes(bucketNames: readonly string[]): ObsRoutes {
       const refused = verify(request, keys, now)
       if (refused) return no(403, refused)
       const objects = buckets.get(bucket)
+      if (key === '' && method !== 'GET') return ofBucket(bucket, request)
       if (!objects) return no(404, 'NoSuchBucket')
       const sum = headers['content-md5']
       if (sum !== undefined && sum !== md5(bytes).digest('base64')) return no(400, 'BadDigest')
-      if (key === '') return method === 'GET' ? list(objects, url) : no(405, 'MethodNotAllowed')
+      if (key === '') return list(objects, url)
       if (subresourceNames.some(name => url.searchParams.has(name))) return inParts(objects, key, bucket, request)
       if (method === 'PUT') {
         const object = store(bytes)
@@ -129,6 +158,9 @@ export function obsRoutes(bucketNames: readonly string[]): ObsRoutes {
     },
     content: (bucket, key) => buckets.get(bucket)?.get(key)?.bytes,
     put: (bucket, key, bytes) => void buckets.get(bucket)?.set(key, store(bytes)),
+    get buckets() {
+      return [...buckets.keys()]
+    },
   }
 }
 

@@ -1,4 +1,4 @@
-/** An answer that says no, in ModelArts' dialect. */
+/** An answer that says no, in the dialect of the service whose code it has. */
 export class Refusal extends Error {
   readonly status: number
   readonly serviceCode: string
@@ -11,6 +11,7 @@ export class Refusal extends Error {
 
   /** As it goes over the wire. */
   get body() {
+    if (this.serviceCode.startsWith('SFS.')) return { errCode: this.serviceCode, errMsg: this.message }
     return { error_code: this.serviceCode, error_msg: this.message }
   }
 }

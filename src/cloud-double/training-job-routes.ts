@@ -10,7 +10,7 @@ export interface TrainingJobOptions {
   readonly folder: string
   readonly pools: readonly DoublePool[]
   /** Whether the user has let ModelArts read OBS, SWR and SFS. */
-  readonly isAuthorized: boolean
+  isAuthorized(): boolean
   /** Whether a name may be used once only. */
   readonly refusesSameName: boolean
   /** Answers during which a job is still Creating, then Pending, however soon it runs. */
@@ -47,7 +47,7 @@ export function trainingJobRoutes(options: TrainingJobOptions, origin: () => str
   const links = new Map<string, { readonly file: string; readonly until: number }>()
 
   function create(body: unknown): DoubleAnswer {
-    if (!options.isAuthorized) throw new Refusal(403, 'ModelArts.2785', 'No authorization of this user was found.')
+    if (!options.isAuthorized()) throw new Refusal(403, 'ModelArts.2785', 'No authorization of this user was found.')
     const accepted = acceptJob(body, options.pools)
     if (options.refusesSameName && [...jobs.values()].some(job => job.accepted.name === accepted.name))
       throw new Refusal(400, 'ModelArts.2751', 'Duplicate training job name.')
