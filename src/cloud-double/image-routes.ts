@@ -46,7 +46,7 @@ export function imageRoutes(
     if (!image) throw new Refusal(404, 'ModelArts.2788', 'The image does not exist.')
     if (method === 'GET') return { status: 200, body: describeImage(images, image) }
     if (method !== 'DELETE') return undefined
-    images.remove(image, 'DELETED')
+    images.remove(image)
     return { status: 200, body: {} }
   }
 }

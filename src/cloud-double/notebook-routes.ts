@@ -47,7 +47,8 @@ export function notebookRoutes({ notebooks, images, pools, hasShare }: NotebookR
     const { method, url } = request
     if (resource !== 'notebooks') return undefined
     if (id === 'flavors' && method === 'GET') {
-      const flavors = [1, 2, 4, 8].map(size => ({ id: `modelarts.pool.visual.${size === 1 ? '' : size}xlarge` }))
+      const sizes = ['x', '2x', '4x', '8x', '16x']
+      const flavors = sizes.map(size => ({ id: `modelarts.pool.visual.${size}large`, sold_out: size === '16x' }))
       return { status: 200, body: { current: 0, data: flavors, pages: 1, size: flavors.length, total: flavors.length } }
     }
     if (id === undefined && method === 'GET') {

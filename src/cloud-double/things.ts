@@ -34,8 +34,8 @@ export interface Things<T> {
   get(id: string | undefined): DoubleThing<T> | undefined
   /** The state to tell: `making` for some looks, then `ready`, or how it was told to end. */
   stateOf(thing: DoubleThing<T>, states: { readonly making: string; readonly ready: string }): string
-  /** Begins to remove it; it is told as being removed for some looks. */
-  remove(thing: DoubleThing<T>, state: string): void
+  /** Removes it: at once, or as one that is told to be in `state` for some looks. */
+  remove(thing: DoubleThing<T>, state?: string): void
   /** True when there may be one more. */
   readonly hasRoom: boolean
 }
@@ -69,6 +69,7 @@ export function things<T>(kind: DoubleKind, options: ThingsOptions): Things<T> {
       return options.endsAs(thing) ?? ready
     },
     remove(thing, state) {
+      if (state === undefined) return void all.delete(thing.id)
       removed.add(thing.id)
       thing.state = state
       thing.looks = 0

@@ -71,6 +71,8 @@ export interface Networks {
   waitLinked(id: string, link: ShareLink, options?: WaitOptions): Promise<string>
   /** Takes a share out; the others stay. */
   unlink(id: string, shareId: string, signal?: AbortSignal): Promise<void>
+  /** Waits until a share that was taken out is no longer connected. */
+  waitUnlinked(id: string, shareId: string, options?: WaitOptions): Promise<void>
 }
 
 /**
@@ -141,8 +143,7 @@ export function networks(transport: Transport): Networks {
         signal,
       ),
     async waitLinked(id, { shareId, name }, options) {
-      const statusOf = (network: Network | undefined) =>
-        network?.status?.connectionStatus?.sfsTurboStatus?.find(each => each.sfsId === shareId)
+      const statusOf = (network: Network | undefined) => linkStatus(network, shareId)
       const seen = await waitUntil(
         {
           ...{ service: 'modelarts', what: `link of share ${name} to network ${id}` },
@@ -160,6 +161,17 @@ export function networks(transport: Transport): Networks {
       return statusOf(seen)!.ipAddr!
     },
     unlink: (id, shareId, signal) => replaceLinks(id, now => now.filter(each => each.sfsId !== shareId), signal),
+    async waitUnlinked(id, shareId, options) {
+      await waitUntil(
+        {
+          ...{ service: 'modelarts', what: `link of share ${shareId} to network ${id}` },
+          look: () => get(id, options?.signal),
+          stateOf: network => linkStatus(network, shareId)?.status ?? 'gone',
+          progress: network => (linkStatus(network, shareId) ? 'coming' : 'reached'),
+        },
+        options,
+      )
+    },
   }
 }
 
@@ -168,4 +180,8 @@ const otherVpc =
 
 function linksOf(network: Network | undefined): readonly Connection[] {
   return network?.spec?.connection?.sfsTurboConnectionList ?? []
+}
+
+function linkStatus(network: Network | undefined, shareId: string): z.output<typeof ConnectionStatus> | undefined {
+  return network?.status?.connectionStatus?.sfsTurboStatus?.find(each => each.sfsId === shareId)
 }

@@ -54,6 +54,8 @@ export const Notebook = z.looseObject({
 })
 export type Notebook = z.output<typeof Notebook>
 
+const Flavor = z.looseObject({ id: z.string(), sold_out: z.boolean().nullish() })
+
 /** Notebooks. */
 export interface Notebooks {
   list(signal?: AbortSignal): Promise<readonly Notebook[]>
@@ -61,6 +63,8 @@ export interface Notebooks {
   find(name: string, signal?: AbortSignal): Promise<Notebook | undefined>
   /** Undefined when there is none. */
   get(id: string, signal?: AbortSignal): Promise<Notebook | undefined>
+  /** Ids of the flavors for NPUs of dedicated pools that are not sold out. */
+  flavors(signal?: AbortSignal): Promise<readonly string[]>
   /** Creates and starts it, or gives the one of this name. */
   create(request: NotebookRequest, options?: CreateOptions): Promise<Notebook>
   /** Starts one that is stopped, for `hours` (1 to 72) if given. One that runs or starts is left alone. */
@@ -97,6 +101,11 @@ export function notebooks(transport: Transport): Notebooks {
     list: signal => all('notebooks', {}, signal),
     find,
     get,
+    async flavors(signal) {
+      const query = { type: 'DEDICATED', category: 'ASCEND' }
+      const all = await listRows(ask, { path: 'notebooks/flavors', query, row: Flavor }, signal)
+      return all.filter(({ sold_out }) => !sold_out).map(({ id }) => id)
+    },
     async create(request, options) {
       const body = checkRequest(NotebookRequest, request, 'notebook')
       const signal = options?.signal
@@ -137,7 +146,7 @@ export function notebooks(transport: Transport): Notebooks {
       const body = checkRequest(SaveImageRequest, request, 'image')
       const signal = options?.signal
       const ending = `/${body.namespace}/${body.name}:${body.tag}`
-      const saved = { path: 'images', query: { type: 'DEDICATED' }, row: Image }
+      const saved = { path: 'images', query: { type: 'DEDICATED' }, row: Image } as const
       return createOnce(
         {
           find: async () =>
