@@ -74,7 +74,7 @@ export class LayoutError extends FlowError {
   }
 }
 
-/** The graph, its names or its placement cannot be carried out: fix those. */
+/** What is planned cannot be carried out: of a graph its names or placement, of an account what is in the way; fix those. */
 export class PlanError extends FlowError {
   declare readonly code: 'invalid-plan'
   constructor(message: string, details: ErrorDetails = {}) {

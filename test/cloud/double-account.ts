@@ -1,4 +1,4 @@
-import { createTransport, type ImageRequest, type ShareRequest, type Transport } from 'ascendflow/modelarts'
+import { createTransport, type Transport } from 'ascendflow/modelarts'
 import { type CloudDouble, type CloudDoubleOptions, type CloudFault, startCloudDouble } from 'ascendflow/testing'
 import { afterEach } from 'vitest'
 
@@ -27,14 +27,4 @@ export function loses(pattern: RegExp, times = 1, fault: CloudFault = 'lost-answ
   let left = times
   return ({ method, path }: { method: string; path: string }) =>
     pattern.test(`${method} ${path}`) && left-- > 0 ? fault : undefined
-}
-
-export const shareRequest: ShareRequest = {
-  ...{ name: 'sfs-train', size: 6144, bandwidth: '500M', availabilityZone: 'cn-southwest-2a' },
-  ...{ vpcId: 'vpc-1', subnetId: 'subnet-1', securityGroupId: 'group-1' },
-}
-
-export const imageRequest: ImageRequest = {
-  ...{ swr_path: 'swr.cn-southwest-2.myhuaweicloud.com/my-org/pytorch_2_1_ascend:train-v3', arch: 'AARCH64' },
-  ...{ resource_category: ['ASCEND'], services: ['NOTEBOOK', 'SSH'] },
 }

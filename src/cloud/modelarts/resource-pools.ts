@@ -17,7 +17,7 @@ export const ResourcePool = z.looseObject({
     .looseObject({
       scope: z.array(z.string()).nullish(),
       network: z.looseObject({ name: z.string().nullish() }).nullish(),
-      resources: z.array(z.looseObject({ flavor: z.string().nullish(), count: z.number().nullish() })).nullish(),
+      resources: z.array(z.looseObject({ flavor: z.string().nullish(), count: z.coerce.number().nullish() })).nullish(),
     })
     .nullish(),
   status: z

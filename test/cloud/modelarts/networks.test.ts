@@ -1,7 +1,8 @@
 import { networks, resourcePools, shares } from 'ascendflow/modelarts'
 import type { CloudDoubleOptions } from 'ascendflow/testing'
 import { describe, expect, it } from 'vitest'
-import { doubleAccount, loses, shareRequest, soon, transportTo } from '../double-account.ts'
+import { shareRequest } from '../account-requests.ts'
+import { doubleAccount, loses, soon, transportTo } from '../double-account.ts'
 
 const mine = { name: 'net-train', cidr: '192.168.144.0/20' }
 

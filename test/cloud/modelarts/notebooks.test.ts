@@ -1,7 +1,8 @@
 import { images, type NotebookRequest, notebooks, shares } from 'ascendflow/modelarts'
 import type { CloudDoubleOptions } from 'ascendflow/testing'
 import { describe, expect, it } from 'vitest'
-import { doubleAccount, imageRequest, loses, shareRequest, soon } from '../double-account.ts'
+import { imageRequest, shareRequest } from '../account-requests.ts'
+import { doubleAccount, loses, soon } from '../double-account.ts'
 
 async function withImage(options: CloudDoubleOptions = {}) {
   const { double, transport } = await doubleAccount(options)

@@ -1,6 +1,7 @@
 import { destroyProvisioned, obs, provision, shares } from 'ascendflow/modelarts'
 import { describe, expect, it } from 'vitest'
-import { doubleAccount, shareRequest } from '../double-account.ts'
+import { shareRequest } from '../account-requests.ts'
+import { doubleAccount } from '../double-account.ts'
 import { existing, whole, wholeAccount } from './provisioned-account.ts'
 
 async function provisioned(options: Parameters<typeof doubleAccount>[0] = {}) {

@@ -1,7 +1,8 @@
 import { networks, type ProvisionOptions, provision, shares } from 'ascendflow/modelarts'
 import type { CloudDoubleOptions } from 'ascendflow/testing'
 import { describe, expect, it } from 'vitest'
-import { doubleAccount, imageRequest, shareRequest, soon } from '../double-account.ts'
+import { imageRequest, shareRequest } from '../account-requests.ts'
+import { doubleAccount, soon } from '../double-account.ts'
 import { existing, whole, wholeAccount } from './provisioned-account.ts'
 
 const start = (options: CloudDoubleOptions = {}) => doubleAccount({ buckets: [], ...options })

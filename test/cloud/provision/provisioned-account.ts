@@ -1,6 +1,6 @@
 import type { ProvisionOptions } from 'ascendflow/modelarts'
 import type { CloudDouble } from 'ascendflow/testing'
-import { imageRequest, shareRequest } from '../double-account.ts'
+import { imageRequest, shareRequest } from '../account-requests.ts'
 
 export const secrets = { sk: 'sk-nobody-may-see-this', securityToken: 'token-nobody-may-see-this' }
 export const keys = { ak: 'AKPROVISION', ...secrets }

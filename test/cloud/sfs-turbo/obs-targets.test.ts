@@ -1,7 +1,8 @@
 import { dataTasks, type ObsTargetRequest, obsTargets, shares } from 'ascendflow/modelarts'
 import type { CloudDoubleOptions } from 'ascendflow/testing'
 import { describe, expect, it } from 'vitest'
-import { doubleAccount, loses, shareRequest, soon } from '../double-account.ts'
+import { shareRequest } from '../account-requests.ts'
+import { doubleAccount, loses, soon } from '../double-account.ts'
 
 const request: ObsTargetRequest = {
   file_system_path: 'training_data',

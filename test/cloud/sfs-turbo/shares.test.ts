@@ -1,6 +1,7 @@
 import { type ShareRequest, shares } from 'ascendflow/modelarts'
 import { describe, expect, it } from 'vitest'
-import { doubleAccount, loses, shareRequest, soon } from '../double-account.ts'
+import { shareRequest } from '../account-requests.ts'
+import { doubleAccount, loses, soon } from '../double-account.ts'
 
 describe('SFS Turbo shares', () => {
   it('are created, waited for, found by name whatever its case, and deleted', async () => {
