@@ -13,6 +13,7 @@ export type CloudFault =
   | 'reset'
   | 'throttled'
   | 'throttled-with-wait'
+  | 'forbidden'
   | 'server-error'
   | 'bad-gateway'
   | 'slow-answer'
@@ -73,6 +74,7 @@ const failures = {
     ...{ status: 429, headers: { 'retry-after': '0.02' } },
     body: { error: { code: 'APIG.0308', message: 'Throttled.' } },
   },
+  forbidden: { status: 403, body: { error_code: 'ModelArts.0112', error_msg: 'Insufficient permissions.' } },
   'server-error': { status: 500, body: { error_code: 'ModelArts.2950', error_msg: 'Internal error.' } },
   'bad-gateway': {
     ...{ status: 502, headers: { 'content-type': 'text/html' } },

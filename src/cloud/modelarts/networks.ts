@@ -12,8 +12,8 @@ export const NetworkRequest = z.strictObject({
   cidr: z
     .string()
     .regex(
-      /^(192\.168|172\.(1[6-9]|2\d|3[01]))\.\d{1,3}\.\d{1,3}\/(1[2-9]|2[0-4])$/,
-      "an address like '192.168.128.0/20'",
+      /^(192\.168\.\d{1,3}\.\d{1,3}\/(1[6-9]|2[0-4])|172\.(1[6-9]|2\d|3[01])\.\d{1,3}\.\d{1,3}\/(1[2-9]|2[0-4]))$/,
+      "addresses as '192.168.128.0/20'",
     ),
   workspaceId: z.string().optional(),
 })

@@ -27,7 +27,8 @@ export type BucketPlace = { readonly region: string } | 'foreign' | undefined
 
 /** What of the wanted is there. */
 export interface AccountSurvey {
-  readonly authorizations: readonly Authorization[]
+  /** Absent when these keys may not look at them. */
+  readonly authorizations?: readonly Authorization[] | undefined
   readonly buckets: ReadonlyMap<string, BucketPlace>
   readonly folders: ReadonlySet<string>
   readonly pool?: ResourcePool | undefined
@@ -60,7 +61,7 @@ export async function surveyAccount(
   const foundNotebook = notebook && (await clients.notebooks.find(notebook.name, signal))
   return {
     ...{ buckets, folders, pool, share, notebook: foundNotebook },
-    authorizations: await clients.authorizations.list(signal),
+    authorizations: await clients.authorizations.list(signal).catch(orForbidden),
     network: networkId ? await clients.networks.get(networkId, signal) : undefined,
     targets: share && targets.length > 0 ? await clients.targetsOf(share.id).list(signal) : [],
     image: image === undefined ? undefined : await clients.images.find(image, signal),
@@ -74,9 +75,12 @@ async function placeOf(client: Obs, bucket: string, signal?: AbortSignal): Promi
     return region === undefined ? undefined : { region }
   } catch (error) {
     // Wrong keys are told by what is asked next; a bucket that is not ours is refused like this.
-    if (error instanceof ServiceError && error.status === 403) return 'foreign'
-    throw error
+    return orForbidden(error) ?? 'foreign'
   }
+}
+
+function orForbidden(error: unknown): undefined {
+  if (!(error instanceof ServiceError && error.status === 403)) throw error
 }
 
 /** True when a key of the bucket begins with `prefix`. */

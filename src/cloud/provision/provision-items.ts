@@ -8,8 +8,11 @@ import { foldersOf, isWholeShare, type ProvisionOptions } from './provision-opti
 export interface ProvisionItem {
   readonly kind: MadeKind | 'pool'
   readonly name: string
-  /** `blocked`: it is neither there as wanted nor can it be made; `detail` says why and what to do. */
-  readonly state: 'exists' | 'create' | 'blocked'
+  /**
+   * `blocked`: it is neither there as wanted nor can it be made; `detail` says why and what to do. `unknown`: these keys
+   * may not look.
+   */
+  readonly state: 'exists' | 'create' | 'blocked' | 'unknown'
   readonly detail: string
   /** What keeping it costs; of things that are to be created only. */
   readonly cost?: ItemCost
@@ -47,10 +50,12 @@ function authorizationItem({ authorization }: ProvisionOptions, { authorizations
   const kind = 'authorization'
   if (authorization) {
     const { userId, agencySuffix } = authorization
-    const isThere = authorizations.some(({ user_id, type }) => user_id === userId && type === 'agency')
+    const isThere = authorizations?.some(({ user_id, type }) => user_id === userId && type === 'agency')
     const agency = `ma_agency_${agencySuffix}`
     return { kind, name: userId, ...(isThere ? exists() : create(`lets ModelArts act by the agency ${agency}`)) }
   }
+  const unknown = { state: 'unknown', detail: 'these keys may not look; without one, jobs are refused' } as const
+  if (!authorizations) return { kind, name: 'ModelArts', ...unknown }
   const users = authorizations.map(({ user_name, user_id }) => user_name ?? user_id ?? 'a user')
   if (users.length > 0) return { kind, name: users.slice(0, 3).join(', '), ...exists() }
   const how = 'give authorization, or set it in the console, on the page "Permission Management"'

@@ -58,6 +58,7 @@ describe('networks', () => {
 
   it.each([
     ['a name of three letters', { ...mine, name: 'net' }, /4 to 32/],
+    ['too many addresses', { ...mine, cidr: '192.168.0.0/12' }, /192\.168/],
     ['addresses of another range', { ...mine, cidr: '10.0.0.0/16' }, /192\.168/],
   ])('are refused for %s', async (_, request, message) => {
     const { transport } = await doubleAccount()

@@ -1,7 +1,7 @@
-import { networks, type ProvisionOptions, provision, shares } from 'ascendflow/modelarts'
+import { networks, obsTargets, type ProvisionOptions, provision, shares } from 'ascendflow/modelarts'
 import type { CloudDoubleOptions } from 'ascendflow/testing'
 import { describe, expect, it } from 'vitest'
-import { imageRequest, shareRequest } from '../account-requests.ts'
+import { shareRequest } from '../account-requests.ts'
 import { doubleAccount, soon } from '../double-account.ts'
 import { existing, whole, wholeAccount } from './provisioned-account.ts'
 
@@ -85,6 +85,15 @@ describe('provision', () => {
     expect(String(await provision(wholeAccount(double)))).toMatch(/exists {2}authorization/)
   })
 
+  it('goes on when these keys may not look at authorizations, and says so', async () => {
+    const fault = ({ path }: { path: string }) => (path.endsWith('/authorizations') ? 'forbidden' : undefined)
+    const { double } = await start({ fault })
+    const shown = await provision(wholeAccount(double))
+    expect(String(shown)).toMatch(/^unknown {2}authorization .*these keys may not look/)
+    await shown.apply()
+    expect(existing(double)).toEqual(whole)
+  })
+
   it.each<[string, CloudDoubleOptions, Partial<ProvisionOptions>, RegExp]>([
     ['no authorization', { isAuthorized: false }, {}, /authorization ModelArts: nobody lets ModelArts read OBS/],
     ['a bucket of another account', { foreignBuckets: ['standard-llama2-13b'] }, {}, /another account has it/],
@@ -134,6 +143,17 @@ describe('provision', () => {
     await shares(transport).create({ ...shareRequest, ...other })
     await expect((await provision(wholeAccount(double))).apply()).rejects.toThrow(message)
     expect(double.buckets).toEqual([])
+  })
+
+  it('does not take a folder of the share that stands for another bucket', async () => {
+    const { double, transport } = await start({ buckets: ['theirs'] })
+    const { id } = await shares(transport).create(shareRequest)
+    const obs = { bucket: 'theirs', endpoint: 'obs.cn-southwest-2.myhuaweicloud.com' }
+    await obsTargets(transport, id).create({ file_system_path: 'training_data', obs })
+    await expect((await provision(wholeAccount(double))).apply()).rejects.toThrow(
+      'target sfs-train/training_data: it stands for obs://theirs, and obs://standard-llama2-13b is wanted',
+    )
+    expect(double.buckets).toEqual(['theirs'])
   })
 
   it('takes a larger share of the same name', async () => {
@@ -198,11 +218,5 @@ describe('provision', () => {
     const { double } = await start()
     await expect(provision({ ...wholeAccount(double), ...wrong })).rejects.toThrow(message)
     expect(double.requests).toEqual([])
-  })
-
-  it('registers the image for NPUs of ARM nodes', async () => {
-    const { double } = await start()
-    await (await provision(wholeAccount(double))).apply()
-    expect(existing(double)).toContain(`image ${imageRequest.swr_path}`)
   })
 })
