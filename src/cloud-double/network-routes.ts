@@ -18,7 +18,7 @@ export interface NetworkRoutesOptions {
 const nameLabel = 'os.modelarts/name'
 
 /** The network that pools are in unless they name another. */
-export const poolNetwork = 'network-double'
+const poolNetwork = 'network-double'
 
 /** Pools below `/v2/{project}/` and networks below `/v1/{project}/`. */
 export function networkRoutes(options: NetworkRoutesOptions): ThingRoute {
@@ -53,7 +53,7 @@ export function networkRoutes(options: NetworkRoutesOptions): ThingRoute {
   function patch(network: NonNullable<ReturnType<typeof find>>, body: unknown) {
     const spec = fields(fields(body, 'network', ['spec']).spec, 'spec', ['connection'])
     const connection = fields(spec.connection, 'connection', ['sfsTurboConnectionList', 'peerConnectionList'])
-    const wanted = ((connection.sfsTurboConnectionList ?? []) as readonly unknown[]).map(each => {
+    const wanted = ((connection.sfsTurboConnectionList ?? network.asked.links) as readonly unknown[]).map(each => {
       const { name, sfsId, ...others } = fields(each, 'sfsTurboConnectionList', ['name', 'sfsId', 'subnetId'])
       if (!options.hasShare(String(sfsId))) throw new Refusal(400, 'ModelArts.2788', `no share ${sfsId}`)
       return { name: String(name), sfsId: String(sfsId), ...others }

@@ -7,6 +7,7 @@ export interface StoredTarget {
   readonly shareId: string
   readonly obs: Readonly<Record<string, unknown>>
 }
+
 export interface ShareRoutesOptions extends DataTaskRoutesOptions {
   readonly shares: Things<StoredShare>
   readonly targets: Things<StoredTarget>
@@ -15,7 +16,7 @@ export interface ShareRoutesOptions extends DataTaskRoutesOptions {
   hasBucket(name: string): boolean
 }
 
-const missing = { making: '100', ready: '200' }
+const shareStates = { making: '100', ready: '200' }
 
 /** SFS Turbo, below `/v1/{project}/sfs-turbo/`: shares, their links with buckets, and copies. */
 export function shareRoutes(options: ShareRoutesOptions): ThingRoute {
@@ -24,7 +25,7 @@ export function shareRoutes(options: ShareRoutesOptions): ThingRoute {
 
   function describe(share: DoubleThing<StoredShare>) {
     const { metadata, ...asked } = share.asked
-    const status = shares.stateOf(share, missing)
+    const status = shares.stateOf(share, shareStates)
     return {
       ...asked,
       ...fields(metadata, 'metadata', ['expand_type', 'hpc_bw']),

@@ -75,7 +75,8 @@ async function placeOf(client: Obs, bucket: string, signal?: AbortSignal): Promi
     return region === undefined ? undefined : { region }
   } catch (error) {
     // Wrong keys are told by what is asked next; a bucket that is not ours is refused like this.
-    return orForbidden(error) ?? 'foreign'
+    orForbidden(error)
+    return 'foreign'
   }
 }
 
@@ -84,6 +85,6 @@ function orForbidden(error: unknown): undefined {
 }
 
 /** True when a key of the bucket begins with `prefix`. */
-export async function hasObjects(client: Obs, bucket: string, prefix: string, signal?: AbortSignal): Promise<boolean> {
+async function hasObjects(client: Obs, bucket: string, prefix: string, signal?: AbortSignal): Promise<boolean> {
   return !(await client.list(bucket, prefix, signal).next()).done
 }

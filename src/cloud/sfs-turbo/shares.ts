@@ -56,7 +56,7 @@ export interface Shares {
 }
 
 /** A share that was deleted is answered with status 403 and code 9000. Source: Huawei's Terraform provider. */
-export const noShare = orNone('SFS.TURBO.9000', 'SFS.TURBO.0002')
+const noShare = orNone('SFS.TURBO.9000', 'SFS.TURBO.0002')
 
 /** What the states of a share mean. Source: SFS Turbo's API reference, "Querying Details About a File System". */
 const stateNames: Readonly<Record<string, string>> = {
