@@ -64,7 +64,7 @@ export async function surveyAccount(
     authorizations: await clients.authorizations.list(signal).catch(orForbidden),
     network: networkId ? await clients.networks.get(networkId, signal) : undefined,
     targets: share && targets.length > 0 ? await clients.targetsOf(share.id).list(signal) : [],
-    image: image === undefined ? undefined : await clients.images.find(image, signal),
+    image: await clients.images.find(image, signal),
     flavors: notebook && !foundNotebook ? await clients.notebooks.flavors(signal) : [],
   }
 }

@@ -14,7 +14,7 @@ export interface Provisioned {
   /** `obs://bucket/` */
   readonly bucketUrl: string
   /** `organisation/name:tag`, without the registry's host, as jobs name it. */
-  readonly image?: string
+  readonly image: string
   readonly notebookId?: string
 }
 
@@ -39,7 +39,7 @@ export async function carryOut(work: Work, how: CarryOutOptions): Promise<Provis
   const notebookId = await provideNotebook(making, { imageId, shareId, nfs })
   return {
     ...{ poolId, nfs, shareId, bucketUrl: `obs://${bucket}/` },
-    ...(options.image === undefined ? {} : { image: options.image.slice(options.image.indexOf('/') + 1) }),
+    image: options.image.slice(options.image.indexOf('/') + 1),
     ...(notebookId === undefined ? {} : { notebookId }),
   }
 }
@@ -117,9 +117,8 @@ function targetRequest(target: ProvisionTarget, { bucket, region, endpoints }: P
   }
 }
 
-async function provideImage({ clients, options, make, creating, waiting }: Making): Promise<string | undefined> {
+async function provideImage({ clients, options, make, creating, waiting }: Making): Promise<string> {
   const { image } = options
-  if (image === undefined) return undefined
   const request: ImageRequest = {
     ...{ swr_path: image, arch: 'AARCH64', resource_category: ['ASCEND'], services: ['NOTEBOOK', 'SSH'] },
   }
@@ -131,9 +130,9 @@ async function provideImage({ clients, options, make, creating, waiting }: Makin
 
 async function provideNotebook(
   { clients, options, survey, make, creating, waiting }: Making,
-  { imageId, shareId, nfs }: { readonly imageId: string | undefined; readonly shareId: string; readonly nfs: string },
+  { imageId, shareId, nfs }: { readonly imageId: string; readonly shareId: string; readonly nfs: string },
 ): Promise<string | undefined> {
-  if (!options.notebook || imageId === undefined) return undefined
+  if (!options.notebook) return undefined
   const { name, flavor, hours = 4, folder = '', at = '/home/ma-user/work/', keyPair } = options.notebook
   const id = await make({ kind: 'notebook', name }, async () => {
     if (survey.notebook) return survey.notebook.id

@@ -5,10 +5,17 @@ interface Row {
   readonly detail: string
 }
 
+/** A name may be longer, an image's for example; what is said of the others stays near them. */
+const longestPad = 40
+
 /** One line for each thing: its state, what it is, its name, and what there is to say. */
 export function itemTable(rows: readonly Row[]): string {
   const widest = (of: (row: Row) => string) => Math.max(0, ...rows.map(row => of(row).length))
-  const [states, kinds, names] = [widest(({ state }) => state), widest(({ kind }) => kind), widest(({ name }) => name)]
+  const [states, kinds] = [widest(({ state }) => state), widest(({ kind }) => kind)]
+  const names = Math.min(
+    longestPad,
+    widest(({ name }) => name),
+  )
   return rows
     .map(({ state, kind, name, detail }) =>
       `${state.padEnd(states)}  ${kind.padEnd(kinds)}  ${name.padEnd(names)}  ${detail}`.trimEnd(),

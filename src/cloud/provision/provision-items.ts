@@ -36,7 +36,7 @@ export function provisionItems(options: ProvisionOptions, survey: AccountSurvey)
     shareItem(options, survey),
     linkItem(options, survey),
     ...targetItems(options, survey),
-    ...(options.image === undefined ? [] : [imageItem(options.image, survey)]),
+    imageItem(options.image, survey),
     ...(options.notebook === undefined ? [] : [notebookItem(options.notebook, options, survey)]),
   ]
 }

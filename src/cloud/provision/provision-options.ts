@@ -40,8 +40,8 @@ export interface ProvisionOptions extends CloudOptions {
   /** The share; of one that is there already the name will do. */
   readonly share: ShareRequest | { readonly name: string }
   readonly targets?: readonly ProvisionTarget[]
-  /** Image of SWR to register, with the registry's host: notebooks need it, jobs do not. */
-  readonly image?: string
+  /** Image of the trainings in SWR, with the registry's host; it is registered, for notebooks. */
+  readonly image: string
   readonly notebook?: ProvisionNotebook
   /** Lets ModelArts act for users by an agency that is made for it; absent: an authorization must be there. */
   readonly authorization?: { readonly userId: string; readonly agencySuffix: string }
@@ -70,7 +70,7 @@ const Provisioning = z.looseObject({
     )
     .refine(all => new Set(all.map(({ folder }) => folder)).size === all.length, 'two targets have the same folder')
     .optional(),
-  image: ImageRequest.shape.swr_path.optional(),
+  image: ImageRequest.shape.swr_path,
   notebook: z
     .strictObject({
       ...{ name: z.string(), flavor: z.string().min(1), at: z.string().startsWith('/').optional() },
@@ -97,8 +97,6 @@ export function checkProvisionOptions(options: ProvisionOptions): void {
   }
   for (const bucket of [options.bucket, ...(options.targets ?? []).flatMap(each => each.bucket ?? [])])
     parseObsUrl(`obs://${bucket}`)
-  const needsImage = options.notebook !== undefined && options.image === undefined
-  checkRequest(z.literal(false, 'a notebook needs image, the address of its image in SWR'), needsImage, 'provision')
 }
 
 /** True when a share is told so that it could be created. */

@@ -68,7 +68,7 @@ describe('provision', () => {
     const client = shares(transport)
     const [theirs, other] = [await client.create(shareRequest), await client.create({ ...shareRequest, name: 'other' })]
     await networks(transport).link('network-double', { shareId: other.id, name: 'other' })
-    const { notebook: _, image: __, ...options } = wholeAccount(double)
+    const { notebook: _, ...options } = wholeAccount(double)
     const made = await (await provision({ ...options, share: { name: 'sfs-train' } })).apply()
     expect(made.shareId).toBe(theirs.id)
     expect(existing(double).filter(line => /^(share|link)/.test(line))).toEqual([
@@ -212,7 +212,7 @@ describe('provision', () => {
     ['two targets of one folder', { targets: [{ folder: 'a' }, { folder: 'a' }] }, /the same folder/],
     ['an image without its registry', { image: 'my-org/train:1' }, /an address as/],
     ['a notebook for a week', { notebook: { name: 'n', flavor: 'f', hours: 168 } }, /hours/],
-    ['a notebook without an image', { image: undefined as never }, /a notebook needs image/],
+    ['no image', { image: undefined as never }, /image/],
     ['a price below nothing', { prices: { shareGibMonth: -1 } }, /prices/],
   ])('refuses %s before anything is asked', async (_, wrong, message) => {
     const { double } = await start()
