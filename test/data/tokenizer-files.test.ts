@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { loadTokenizer } from '../../src/data/tokenizer/tokenizer.ts'
-import { loadFrom } from './oracle.ts'
+import { fuzzTexts } from './fuzz-text.ts'
+import { differences, loadFrom } from './oracle.ts'
 
 const text = readFileSync(new URL('./golden/tokenizers/byte-level/tokenizer.json', import.meta.url), 'utf8')
 const fallbackText = readFileSync(new URL('./golden/tokenizers/byte-fallback/tokenizer.json', import.meta.url), 'utf8')
@@ -99,10 +100,54 @@ describe('a tokenizer.json that cannot be right is refused', () => {
     await expect(loading).rejects.toMatchObject({ code: 'bad-format' })
   })
 
+  test.each([
+    ['a comma behind the last token', (json: string) => json.replace(/(\d)\s*\}/, '$1,}')],
+    ['an id that begins with 0', (json: string) => json.replace(/"b":\s*/, '$&0')],
+    ['a line end within a token', (json: string) => json.replace(/"b":/, '"b\n":')],
+    ['an escape that is none', (json: string) => json.replace(/"b":/, '"\\x62":')],
+    ['half of the file', (json: string) => json.slice(0, json.length / 2)],
+    ['two files in one', (json: string) => `${json}${json}`],
+  ])('%s', async (_, change) => {
+    const json = change(JSON.stringify(JSON.parse(text)))
+    expect(() => JSON.parse(json)).toThrow()
+    await expect(loadFrom({ 'tokenizer.json': json })).rejects.toThrow(/expected JSON/)
+  })
+
   test('no JSON at all', async () => {
     await expect(loadFrom({ 'tokenizer.json': '{' })).rejects.toMatchObject({ code: 'bad-format' })
     await expect(loadFrom({ 'tokenizer.json': '[]' })).rejects.toMatchObject({ code: 'bad-format' })
     await expect(loadTokenizer(await mkdtemp(join(tmpdir(), 'ascendflow-')))).rejects.toThrow(/found no such file/)
+  })
+})
+
+describe('a tokenizer.json gives the same ids however its JSON is written', () => {
+  const json = JSON.parse(fallbackText)
+  const { vocab, merges, ...model } = json.model
+  const escaped = (text: string) => text.replace(/[^\x20-\x21\x23-\x5b]/g, unit => `\\u${hex(unit)}`)
+  const hex = (unit: string) => unit.charCodeAt(0).toString(16).padStart(4, '0')
+  const astral = { ...json, model: { ...json.model, vocab: { ...vocab, '\u{1f600}\u00e9': 100_000 } } }
+  test.each<readonly [string, string | object]>([
+    ['in lines', JSON.stringify(json, null, 2)],
+    [
+      'with escapes',
+      JSON.stringify(json).replace(/"([^"\\]*\P{ASCII}[^"\\]*)"/gu, (_, token) => `"${escaped(token)}"`),
+    ],
+    [
+      'with merges of one string each',
+      { ...json, model: { ...json.model, merges: merges.map((merge: string[]) => merge.join(' ')) } },
+    ],
+    ['with merges first', { ...json, model: { merges, ...model, vocab } }],
+    ['with a byte order mark', `\ufeff${fallbackText}`],
+    ['with a key that comes twice', JSON.stringify(json).replace('"vocab":', '"vocab":{"a":0},"vocab":')],
+    [
+      'with a model before it that does not count',
+      `{"model":${JSON.stringify({ ...json.model, merges: [] })},${JSON.stringify(json).slice(1)}`,
+    ],
+    ['with a token beyond the basic plane', astral],
+  ])('%s', async (_, content) => {
+    const read = typeof content === 'string' ? JSON.parse(content.replace(/^\ufeff/, '')) : content
+    const texts = [...fuzzTexts(200, { seed: 11, words: Object.keys(vocab) }), '\u{1f600}\u00e9']
+    expect(await differences(await loadFrom({ 'tokenizer.json': content }), { json: read, texts })).toEqual([])
   })
 })
 

@@ -1,11 +1,12 @@
 import { FormatError } from '../../errors.ts'
 import type { AddedToken } from './added-tokens.ts'
+import type { TokenIds } from './vocabulary.ts'
 
 /** An added token as a file describes it; its id follows from the vocabulary. */
 export type AddedTokenSpec = Omit<AddedToken, 'id'>
 
 /** Gives added tokens their ids: the vocabulary's where it has them, else the next free ones, in order. */
-export function assignIds(specs: readonly AddedTokenSpec[], vocab: ReadonlyMap<string, number>): AddedToken[] {
+export function assignIds(specs: readonly AddedTokenSpec[], vocab: TokenIds): AddedToken[] {
   const byContent = new Map<string, AddedToken>()
   let nextId = vocab.size
   for (const spec of specs) {
@@ -18,10 +19,7 @@ export function assignIds(specs: readonly AddedTokenSpec[], vocab: ReadonlyMap<s
 }
 
 /** The added tokens of `tokenizer.json`. @throws FormatError when one is no token, or has another id than it must. */
-export function readAddedTokens(
-  list: unknown,
-  { vocab, file }: { vocab: ReadonlyMap<string, number>; file: string },
-): AddedTokenSpec[] {
+export function readAddedTokens(list: unknown, { vocab, file }: { vocab: TokenIds; file: string }): AddedTokenSpec[] {
   if (list === undefined || list === null) return []
   if (!Array.isArray(list) || list.length > maxAddedTokens) {
     throw new FormatError({

@@ -1,11 +1,12 @@
 import { FormatError } from '../../errors.ts'
 import { createTokenFinder, createTokenTable } from './token-table.ts'
+import type { TokenIds } from './vocabulary.ts'
 
 /** A BPE model, checked: every merge joins known tokens into a known token. */
 export interface BpeModel {
   readonly file: string
   /** Token to id; ids are distinct. */
-  readonly vocab: ReadonlyMap<string, number>
+  readonly vocab: TokenIds
   readonly merges: {
     readonly count: number
     /** left, right, result, merge after merge. */
@@ -62,10 +63,7 @@ export function isId(value: unknown): value is number {
 }
 
 /** The merges of `model.merges`: `"a b"` or `["a", "b"]` each. @throws FormatError where one names a missing token. */
-export function readMerges(
-  merges: unknown,
-  { vocab, file }: { vocab: ReadonlyMap<string, number>; file: string },
-): BpeModel['merges'] {
+export function readMerges(merges: unknown, { vocab, file }: { vocab: TokenIds; file: string }): BpeModel['merges'] {
   if (!Array.isArray(merges) || merges.length > limits.merges) {
     const found = Array.isArray(merges) ? `${merges.length}` : typeof merges
     throw new FormatError({ file, expected: `model.merges, a list of at most ${limits.merges}`, found })

@@ -15,23 +15,29 @@ export interface TokenTable {
 /** Id of the token whose text is the units from `start` to `end`, or -1; no string is made. */
 export type TokenFinder = (units: Uint16Array, start: number, end: number) => number
 
-/** Open addressing over a pool of code units; of equal texts the first is found. */
-export function createTokenTable(texts: readonly string[], tokenIds: ArrayLike<number>): TokenTable {
-  const capacity = 1 << Math.max(4, Math.ceil(Math.log2(texts.length * 2 + 1)))
-  const slots = sharedInts(capacity)
-  const starts = sharedInts(texts.length + 1)
-  const ids = sharedInts(texts.length)
-  ids.set(tokenIds)
-  let longest = 0
-  for (let entry = 0; entry < texts.length; entry++) {
-    const { length } = texts[entry] as string
-    starts[entry + 1] = (starts[entry] as number) + length
-    if (length > longest) longest = length
-  }
-  const pool = sharedUnits(starts[texts.length] as number)
+/** A table of these texts; of equal ones the first is found. */
+export function createTokenTable(texts: readonly string[], ids: ArrayLike<number>): TokenTable {
+  const starts = new Int32Array(texts.length + 1)
+  for (const [entry, { length }] of texts.entries()) starts[entry + 1] = (starts[entry] as number) + length
+  const pool = new Uint16Array(starts[texts.length] as number)
   Buffer.from(pool.buffer).write(texts.join(''), 'utf16le')
-  for (let entry = 0; entry < texts.length; entry++) {
-    let slot = hashUnits(pool, starts[entry] as number, starts[entry + 1] as number) & (capacity - 1)
+  return indexTokens({ starts, pool, ids: Int32Array.from(ids) })
+}
+
+/** A table of copies of these: open addressing over the pool of code units. */
+export function indexTokens(tokens: Pick<TokenTable, 'starts' | 'ids' | 'pool'>): TokenTable {
+  const [starts, ids] = [sharedInts(tokens.starts.length), sharedInts(tokens.ids.length)]
+  const pool = sharedUnits(tokens.pool.length)
+  starts.set(tokens.starts)
+  ids.set(tokens.ids)
+  pool.set(tokens.pool)
+  const capacity = 1 << Math.max(4, Math.ceil(Math.log2(ids.length * 2 + 1)))
+  const slots = sharedInts(capacity)
+  let longest = 0
+  for (let entry = 0; entry < ids.length; entry++) {
+    const [start, end] = [starts[entry] as number, starts[entry + 1] as number]
+    if (end - start > longest) longest = end - start
+    let slot = hashUnits(pool, start, end) & (capacity - 1)
     while (slots[slot] !== 0) slot = (slot + 1) & (capacity - 1)
     slots[slot] = entry + 1
   }

@@ -153,7 +153,11 @@ export async function readJsonObject(file: string): Promise<JsonObject | undefin
     if (error.code === 'ENOENT') return undefined
     throw error
   })
-  if (text === undefined) return undefined
+  return text === undefined ? undefined : parseJsonObject(text, file)
+}
+
+/** The JSON object that the text of `file` is. @throws FormatError when it is something else. */
+export function parseJsonObject(text: string, file: string): JsonObject {
   try {
     const value: unknown = JSON.parse(text.replace(/^\ufeff/, ''))
     if (isObject(value)) return value

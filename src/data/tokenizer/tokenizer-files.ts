@@ -9,6 +9,7 @@ import type { TokenizerConfig } from './tokenizer-config.ts'
 import { readTokenizerJson } from './tokenizer-json.ts'
 import type { TokenizerParts } from './tokenizer-parts.ts'
 import { type VendorClass, vendorClasses } from './vendor-class.ts'
+import type { TokenIds } from './vocabulary.ts'
 
 /** Largest tokenizer file that is read. */
 const maxFileBytes = { 'tokenizer.json': 256 << 20, 'tokenizer.model': 32 << 20, 'qwen.tiktoken': 32 << 20 }
@@ -78,7 +79,7 @@ async function readLlamaModel(folder: string, config: TokenizerConfig): Promise<
  * Source: transformers 4.57, tokenization_utils.py, `PreTrainedTokenizer.__init__`.
  */
 function vendorTokens(
-  vocab: ReadonlyMap<string, number>,
+  vocab: TokenIds,
   { config, vendor }: { config: TokenizerConfig; vendor: VendorClass },
 ): Pick<TokenizerParts, 'tokens' | 'hidden' | 'isSlow'> & { symbols?: readonly AddedToken[] } {
   const plain = { singleWord: false, lstrip: false, rstrip: false, normalized: false, special: true }

@@ -7,6 +7,7 @@ import { createTokenTexts, type TokenTexts } from './token-texts.ts'
 import type { TokenizerConfig } from './tokenizer-config.ts'
 import type { TokenizerParts } from './tokenizer-parts.ts'
 import { vendorClasses } from './vendor-class.ts'
+import type { TokenIds } from './vocabulary.ts'
 
 /** All that a tokenizer is made of, as plain data: threads that are handed it share its tables and read no file. */
 export interface TokenizerImage
@@ -76,7 +77,7 @@ export function createImage(parts: TokenizerParts, config: TokenizerConfig): Tok
   }
 }
 
-function countIds(vocab: ReadonlyMap<string, number>, added: ReadonlyMap<string, number>): number {
+function countIds(vocab: TokenIds, added: ReadonlyMap<string, number>): number {
   const ids = new Set(vocab.values())
   for (const id of added.values()) ids.add(id)
   return ids.size

@@ -1,22 +1,27 @@
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { FormatError, UnsupportedError } from '../../errors.ts'
 import type { AddedToken } from './added-tokens.ts'
 import { assignIds, readAddedTokens } from './added-vocabulary.ts'
+import { type ScannedFile, scanBpeFile } from './bpe-file-scan.ts'
 import { type BpeModel, readMerges, readVocabulary } from './bpe-model.ts'
 import { normalizerSpec } from './normalizer-spec.ts'
 import { readPostProcessor } from './post-processor.ts'
 import { readPreTokenizer } from './pre-tokenizer.ts'
 import { bpeTables } from './section-encoder.ts'
-import { readJsonObject, type TokenizerConfig } from './tokenizer-config.ts'
+import { parseJsonObject, type TokenizerConfig } from './tokenizer-config.ts'
 import type { TokenizerParts } from './tokenizer-parts.ts'
 import { readUnigram } from './unigram-json.ts'
+import type { TokenIds } from './vocabulary.ts'
 
 /** Reads `tokenizer.json`. @throws FormatError or UnsupportedError */
 export async function readTokenizerJson(folder: string, config: TokenizerConfig): Promise<TokenizerParts> {
   const file = join(folder, 'tokenizer.json')
-  const json = (await readJsonObject(file)) ?? {}
+  const bytes = await readFile(file)
+  const scanned = scanBpeFile(bytes)
+  const json = scanned?.json ?? parseJsonObject(bytes.toString('utf8'), file)
   const isUnigram = (json.model as ModelJson | undefined)?.type === 'Unigram'
-  const model = isUnigram ? readUnigram(json.model as ModelJson, file) : readModel(json.model, file)
+  const model = isUnigram ? readUnigram(json.model as ModelJson, file) : readModel(json.model, { file, scanned })
   const { vocab } = model
   const tokens = mergeAddedTokens(json.added_tokens, { vocab, file, config })
   const preTokenizer = readPreTokenizer(json.pre_tokenizer)
@@ -40,7 +45,7 @@ export async function readTokenizerJson(folder: string, config: TokenizerConfig)
 /** The added tokens of `tokenizer.json` with what the configuration says of them, and those that it alone has. */
 export function mergeAddedTokens(
   list: unknown,
-  { vocab, file, config }: { vocab: ReadonlyMap<string, number>; file: string; config: TokenizerConfig },
+  { vocab, file, config }: { vocab: TokenIds; file: string; config: TokenizerConfig },
 ): AddedToken[] {
   const specs = readAddedTokens(list, { vocab, file })
   const known = new Set([...specs, ...config.added].map(({ content }) => content))
@@ -61,7 +66,7 @@ interface ModelJson {
   readonly end_of_word_suffix?: unknown
 }
 
-function readModel(model: unknown, file: string): BpeModel {
+function readModel(model: unknown, { file, scanned }: { file: string; scanned: ScannedFile | undefined }): BpeModel {
   if (typeof model !== 'object' || model === null) throw new FormatError({ file, expected: 'a model', found: 'none' })
   const json = model as ModelJson
   if (json.type !== undefined && json.type !== 'BPE') {
@@ -73,11 +78,11 @@ function readModel(model: unknown, file: string): BpeModel {
         `${file}: a BPE model with ${name} ${JSON.stringify(json[name])}, which this version does not know.`,
       )
   }
-  const vocab = readVocabulary(json.vocab, file)
+  const vocab = scanned?.vocab ?? readVocabulary(json.vocab, file)
   return {
     file,
     vocab,
-    merges: readMerges(json.merges, { vocab, file }),
+    merges: scanned?.merges ?? readMerges(json.merges, { vocab, file }),
     unkToken: typeof json.unk_token === 'string' ? json.unk_token : undefined,
     fuseUnk: json.fuse_unk === true,
     byteFallback: json.byte_fallback === true,

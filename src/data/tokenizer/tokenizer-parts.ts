@@ -3,12 +3,13 @@ import type { NormalizerSpec } from './normalizer-spec.ts'
 import type { Template } from './post-processor.ts'
 import type { PreTokenizer } from './pre-tokenizer.ts'
 import type { PieceTables } from './section-encoder.ts'
+import type { TokenIds } from './vocabulary.ts'
 
 /** What a tokenizer is made of, whichever file says it. */
 export interface TokenizerParts {
   readonly file: string
   /** Tokens of the model itself, without the added ones. */
-  readonly vocab: ReadonlyMap<string, number>
+  readonly vocab: TokenIds
   /** Tokens that are found in the text. */
   readonly tokens: readonly AddedToken[]
   /** Tokens that are found in the text as the normalizer leaves it. */

@@ -1,0 +1,43 @@
+import { createTokenFinder, type TokenFinder, type TokenTable } from './token-table.ts'
+
+/** Tokens with their ids, which are distinct. A map of tokens to ids is one. */
+export interface TokenIds extends Iterable<readonly [token: string, id: number]> {
+  readonly size: number
+  get(token: string): number | undefined
+  keys(): Iterable<string>
+  values(): Iterable<number>
+}
+
+/** The tokens of a table, without a string for each until it is asked for. */
+export interface Vocabulary extends TokenIds {
+  readonly find: TokenFinder
+}
+
+/** The tokens of `table`, of which no two are equal. */
+export function tableVocabulary(table: TokenTable): Vocabulary {
+  const { starts, ids, pool } = table
+  const find = createTokenFinder(table)
+  const text = () => Buffer.from(pool.buffer, pool.byteOffset, pool.byteLength).toString('utf16le')
+  function* keys(): Generator<string> {
+    const all = text()
+    for (let i = 0; i < ids.length; i++) yield all.slice(starts[i], starts[i + 1])
+  }
+  return {
+    size: ids.length,
+    find,
+    get(token) {
+      const id = find(unitsOf(token), 0, token.length)
+      return id < 0 ? undefined : id
+    },
+    keys,
+    values: () => ids,
+    *[Symbol.iterator]() {
+      let i = 0
+      for (const token of keys()) yield [token, ids[i++] as number] as const
+    },
+  }
+}
+
+function unitsOf(text: string): Uint16Array {
+  return Uint16Array.from({ length: text.length }, (_, i) => text.charCodeAt(i))
+}
