@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
-import { open, readdir, stat } from 'node:fs/promises'
+import { type FileHandle, open, readdir, stat } from 'node:fs/promises'
 import { basename, dirname, join, relative, resolve, sep } from 'node:path'
 
 /** One file of an artifact. */
@@ -14,6 +13,7 @@ export interface ArtifactFile {
 const wholeUpTo = 64 * 1024 * 1024
 const sampleBytes = 64 * 1024
 const sampleCount = 16
+const readBytes = 1024 * 1024
 
 /**
  * The files that an artifact's path names, sorted by name: the file itself; all files below a folder (hidden ones
@@ -45,13 +45,13 @@ export async function artifactFiles(path: string): Promise<readonly ArtifactFile
 export async function fileDigest(path: string): Promise<string> {
   const { size, mtimeNs } = await stat(path, { bigint: true })
   const hash = createHash('sha256')
-  if (size <= wholeUpTo) {
-    for await (const chunk of createReadStream(path)) hash.update(chunk as Uint8Array)
-    return `sha256:${hash.digest('hex')}`
-  }
-  hash.update(`${size} ${mtimeNs}`)
   const file = await open(path)
   try {
+    if (size <= wholeUpTo) {
+      for await (const bytes of piecesOf(file)) hash.update(bytes)
+      return `sha256:${hash.digest('hex')}`
+    }
+    hash.update(`${size} ${mtimeNs}`)
     const step = (Number(size) - sampleBytes) / (sampleCount - 1)
     for (let i = 0; i < sampleCount; i++) {
       const { buffer, bytesRead } = await file.read(Buffer.alloc(sampleBytes), 0, sampleBytes, Math.floor(i * step))
@@ -61,6 +61,19 @@ export async function fileDigest(path: string): Promise<string> {
     await file.close()
   }
   return `sampled:${hash.digest('hex')}`
+}
+
+/** The file's bytes from the first on. The next ones are read while these are made use of. */
+async function* piecesOf(file: FileHandle): AsyncGenerator<Uint8Array> {
+  let [reading, spare] = [Buffer.allocUnsafeSlow(readBytes), Buffer.allocUnsafeSlow(readBytes)]
+  for (let next = file.read(reading, 0, readBytes, null); ; ) {
+    const { bytesRead } = await next
+    if (bytesRead === 0) return
+    const read = reading
+    ;[reading, spare] = [spare, reading]
+    next = file.read(reading, 0, readBytes, null)
+    yield read.subarray(0, bytesRead)
+  }
 }
 
 async function filesBelow(folder: string): Promise<string[]> {
