@@ -29,14 +29,3 @@ export function tokenBytes(token: string): Uint8Array | undefined {
   }
   return bytes
 }
-
-/** The text that a byte-level token stands for when that is all ASCII; undefined for any other. */
-export function asciiText(token: string): string | undefined {
-  let text = ''
-  for (let i = 0; i < token.length; i++) {
-    const byte = unitBytes[token.charCodeAt(i)] ?? -1
-    if (byte < 0 || byte >= 0x80) return undefined
-    text += String.fromCharCode(byte)
-  }
-  return text
-}

@@ -1,11 +1,12 @@
+import { isUtf8 } from 'node:buffer'
 import { createAdjacency, createAdjacencyBits } from './adjacency.ts'
 import type { BpeModel } from './bpe-model.ts'
-import { asciiText, byteCharacters, tokenBytes } from './byte-alphabet.ts'
+import { byteCharacters, tokenBytes, unitBytes } from './byte-alphabet.ts'
 import { type CharacterTables, characterTables, createCharacterEncoder } from './character-level.ts'
 import { createBuffers, type EncodingBuffers, type PieceEncoder, pairAt, reserveIds } from './encoding-buffers.ts'
 import { createMerge } from './merge.ts'
 import { createMergeSlots, createMergeTable } from './merge-table.ts'
-import { createTokenFinder, createTokenTable, type TokenTable } from './token-table.ts'
+import { createTokenFinder, indexTokens, type TokenTable } from './token-table.ts'
 import { createWordCache } from './word-cache.ts'
 
 /** What a byte-level encoder looks up, as plain numbers: threads share them. */
@@ -117,9 +118,9 @@ function byteAdjacency({ vocab }: BpeModel): Int32Array {
   const bits = createAdjacencyBits()
   const adjacency = createAdjacency(bits)
   for (const token of vocab.keys()) {
+    const bytes = tokenBytes(token)
     // Nobody asks for two ASCII characters.
-    const bytes = asciiText(token) === undefined ? tokenBytes(token) : undefined
-    if (!bytes) continue
+    if (!bytes?.some(byte => byte >= 0x80)) continue
     for (let i = 1; i < bytes.length; i++) {
       const left = endKey(bytes, i)
       const right = startKey(bytes, i)
@@ -188,23 +189,41 @@ function utf8Length(codePoint: number): number {
   return codePoint < 0x80 ? 1 : codePoint < 0x800 ? 2 : codePoint < 0x10000 ? 3 : 4
 }
 
+/** The tokens that are text by themselves. */
 function textTokens({ vocab }: BpeModel): TokenTable {
-  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
-  const texts: string[] = []
+  const tokens = [...vocab]
+  const bytes = Buffer.allocUnsafe(tokens.reduce((sum, [token]) => sum + token.length, 0))
+  const starts = [0]
   const ids: number[] = []
-  for (const [token, id] of vocab) {
-    try {
-      const text = asciiText(token) ?? decoder.decode(tokenBytes(token) ?? notText)
-      texts.push(text)
-      ids.push(id)
-    } catch {
-      // Half a character: no piece of text is that.
-    }
+  let end = 0
+  let units = 0
+  for (const [token, id] of tokens) {
+    const length = putText(token, bytes.subarray(end))
+    // Half a character: no piece of text is that.
+    if (length === undefined) continue
+    end += token.length
+    units += length
+    starts.push(units)
+    ids.push(id)
   }
-  return createTokenTable(texts, ids)
+  const pool = new Uint16Array(units)
+  Buffer.from(pool.buffer).write(bytes.toString('utf8', 0, end), 'utf16le')
+  return indexTokens({ pool, starts: Int32Array.from(starts), ids: Int32Array.from(ids) })
 }
 
-const notText = Uint8Array.of(0x80)
+/** Puts the bytes of a byte-level token into `bytes`: gives the UTF-16 units that they are, or undefined for no text. */
+function putText(token: string, bytes: Buffer): number | undefined {
+  let units = 0
+  let isAscii = true
+  for (let i = 0; i < token.length; i++) {
+    const byte = unitBytes[token.charCodeAt(i)] ?? -1
+    if (byte < 0) return undefined
+    bytes[i] = byte
+    if (byte >= 0x80) isAscii = false
+    if ((byte & 0xc0) !== 0x80) units += byte < 0xf0 ? 1 : 2
+  }
+  return isAscii || isUtf8(bytes.subarray(0, token.length)) ? units : undefined
+}
 
 /** For vocabularies without a token for each byte: the bytes' characters, encoded as characters with unknown ones. */
 function createIncompleteEncoder(tables: CharacterTables, buffers: EncodingBuffers): PieceEncoder {

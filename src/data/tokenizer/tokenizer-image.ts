@@ -78,9 +78,9 @@ export function createImage(parts: TokenizerParts, config: TokenizerConfig): Tok
 }
 
 function countIds(vocab: TokenIds, added: ReadonlyMap<string, number>): number {
-  const ids = new Set(vocab.values())
-  for (const id of added.values()) ids.add(id)
-  return ids.size
+  const others = new Set(added.values())
+  for (const id of vocab.values()) others.delete(id)
+  return vocab.size + others.size
 }
 
 type FindId = (content: string | undefined) => number | undefined
