@@ -7,7 +7,7 @@ import { createRowEncoders, type EncodedBlock, type RowEncoder } from './encode-
 import { generalPretrainHandler } from './handlers/general-pretrain.ts'
 import { type EncodeContext, type Handler, type HandlerOptions, withEnd } from './handlers/handler.ts'
 import { type HandlerName, handlerOf } from './handlers/registry.ts'
-import { type LineRange, type RangeLines, readLineRange } from './json-line-ranges.ts'
+import type { LineRange, RangeLines } from './json-line-ranges.ts'
 import { createTokenizer, loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.ts'
 import type { TokenizerImage } from './tokenizer/tokenizer-image.ts'
 
@@ -34,8 +34,8 @@ export interface TokenizerFacts {
 export interface CorpusEncoder {
   readonly facts: TokenizerFacts
   readonly encodeBatch: RowEncoder
-  /** The rows whose lines begin in a range. */
-  encodeRange(range: LineRange, jsonKeys: readonly string[]): Promise<EncodedBlock>
+  /** The rows whose lines begin in a range, which `readLineRange` read. */
+  encodeRange(range: LineRange, lines: RangeLines, jsonKeys: readonly string[]): EncodedBlock
 }
 
 /** Loads the tokenizer unless it is handed over. @throws InputError when it has no eos to append. */
@@ -57,8 +57,7 @@ export async function createCorpusEncoder(settings: EncodeSettings, image?: Toke
   return {
     facts: { vocabSize, eosId, padId },
     encodeBatch,
-    async encodeRange(range, jsonKeys) {
-      const lines = await readLineRange(range)
+    encodeRange(range, lines, jsonKeys) {
       const texts = handler === generalPretrainHandler ? encodeTexts(lines, { tokenizer, jsonKeys, eod }) : undefined
       return texts ? gatherTexts(texts, jsonKeys) : encodeBatch(parseRows(range, lines, bad), { jsonKeys })
     },

@@ -5,7 +5,7 @@ import { type DataRecord, type RecordBatch, setColumn } from '../formats/record-
 import type { CorpusEncoder } from './corpus-encoder.ts'
 import type { EncodePool } from './encode-pool.ts'
 import type { BatchPart, EncodedBlock } from './encode-rows.ts'
-import { cutLineRanges, type LineRange } from './json-line-ranges.ts'
+import { cutLineRanges, type LineRange, type RangeLines, readLineRange } from './json-line-ranges.ts'
 import { measureFiles, readRecords } from './read-records.ts'
 
 /** Files whose rows are read alike. */
@@ -118,6 +118,8 @@ export async function* encodeInput(plan: InputPlan, options: EncodeInputOptions)
   const keysOf = ({ corpus }: Piece) => plan.corpora[corpus]?.jsonKeys ?? []
   const ahead: Promise<EncodedBlock>[] = []
   let asked = from.piece
+  // Of the next piece, while this thread encodes the one before.
+  let read: Promise<RangeLines> | undefined
   for (let index = from.piece; index < plan.pieces.length; index++) {
     const piece = plan.pieces[index] as Piece
     signal?.throwIfAborted()
@@ -137,7 +139,13 @@ export async function* encodeInput(plan: InputPlan, options: EncodeInputOptions)
         asked++
       }
       block = await untilAborted(ahead.shift() as Promise<EncodedBlock>, signal)
-    } else block = await (await options.encoder()).encodeRange(piece.range, keysOf(piece))
+    } else {
+      const lines = await (read ?? readLineRange(piece.range))
+      const following = plan.pieces[index + 1]?.range
+      read = following && readLineRange(following)
+      read?.catch(() => {})
+      block = (await options.encoder()).encodeRange(piece.range, lines, keysOf(piece))
+    }
     const next = { piece: index + 1, rows: 0 }
     yield { corpus: piece.corpus, block, next, doneBytes: piece.before + piece.bytes }
   }

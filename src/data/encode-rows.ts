@@ -80,7 +80,8 @@ export function createRowEncoders(options: RowEncoderOptions): RowEncoders {
   return {
     encodeBatch,
     gatherTexts(rows, jsonKeys) {
-      const { count, add, take } = createGathering(options, jsonKeys)
+      const total = rows.reduce((sum, ids) => sum + (ids?.length ?? 0), 0)
+      const { count, add, take } = createGathering({ ...options, expectedIds: total }, jsonKeys)
       for (const ids of rows) {
         count.rows++
         add(ids ? [[ids]] : droppedRows.empty)
@@ -91,13 +92,16 @@ export function createRowEncoders(options: RowEncoderOptions): RowEncoders {
 }
 
 /** A block of documents in the making, ruled and counted. */
-function createGathering({ handler, context, unknownId, ...options }: RowEncoderOptions, jsonKeys: readonly string[]) {
+function createGathering(
+  { handler, context, unknownId, expectedIds, ...options }: RowEncoderOptions & { readonly expectedIds?: number },
+  jsonKeys: readonly string[],
+) {
   const isAligned = handler.infix === '_packed'
   const eod = isAligned ? undefined : context.eod
   const keys = handler.keys(jsonKeys)
   const labels = handler.labels === undefined ? -1 : keys.indexOf(handler.labels)
   const rule = { ...options.rule, eod, labels: labels < 0 ? undefined : labels }
-  const buffers = keys.map(createBlock)
+  const buffers = keys.map(() => createBlock(expectedIds))
   const count = createCount()
   // Keys that belong together are ruled together, others each for itself.
   const groups = isAligned ? [keys.map((_, key) => key)] : keys.map((_, key) => [key])
@@ -154,9 +158,9 @@ function countPiece(
   else for (let i = 0; i < trained.length; i++) if (trained[i] !== ignoredLabel) count.trainTokens++
 }
 
-/** A block of documents in the making. */
-function createBlock() {
-  let ids = new Int32Array(1 << 16)
+/** A block of documents in the making, which grows beyond `expectedIds`. */
+function createBlock(expectedIds = 1 << 16) {
+  let ids = new Int32Array(expectedIds)
   let used = 0
   const lengths: number[] = []
   const sequences: number[] = []

@@ -2,14 +2,18 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { sentError } from '../sent-error.ts'
 import { type CorpusEncoder, createCorpusEncoder, type EncodeSettings } from './corpus-encoder.ts'
 import type { EncodeReply, EncodeStart, EncodeTask } from './encode-pool.ts'
+import { type RangeLines, readLineRange } from './json-line-ranges.ts'
 
 /** A thread that encodes rows, one task after another. It is told first which tokenizer to use, and says what that is like. */
 const port = parentPort!
 let encoder: Promise<CorpusEncoder>
 let before: Promise<void> = Promise.resolve()
 port.on('message', (message: EncodeStart | EncodeTask) => {
-  if ('image' in message) start(message)
-  else before = before.then(() => carryOut(message))
+  if ('image' in message) return start(message)
+  // What comes next is read while the task before it is carried out.
+  const lines = 'range' in message ? readLineRange(message.range) : undefined
+  lines?.catch(() => {})
+  before = before.then(() => carryOut(message, lines))
 })
 
 function start({ image }: EncodeStart): void {
@@ -20,15 +24,21 @@ function start({ image }: EncodeStart): void {
   )
 }
 
-async function carryOut({ index, jsonKeys, ...what }: EncodeTask): Promise<void> {
+async function carryOut(
+  { index, jsonKeys, ...what }: EncodeTask,
+  lines: Promise<RangeLines> | undefined,
+): Promise<void> {
   try {
     const { encodeRange, encodeBatch } = await encoder
     const block =
       'range' in what
-        ? await encodeRange(what.range, jsonKeys)
+        ? encodeRange(what.range, await lines!, jsonKeys)
         : encodeBatch({ ...what.rows, locate: nowhere }, { jsonKeys })
-    // Ids are a part of a longer buffer: only they are to be handed over.
-    const datasets = block.datasets.map(dataset => ({ ...dataset, ids: dataset.ids.slice() }))
+    // Where ids are a part of a longer buffer, only they are to be handed over.
+    const datasets = block.datasets.map(({ ids, ...dataset }) => ({
+      ...dataset,
+      ids: ids.byteLength < ids.buffer.byteLength ? ids.slice() : (ids as Int32Array<ArrayBuffer>),
+    }))
     port.postMessage(
       { index, block: { ...block, datasets } } satisfies EncodeReply,
       datasets.map(({ ids }) => ids.buffer),

@@ -120,7 +120,7 @@ describe('a file that is changed while it is read', () => {
       'grows',
       'a.jsonl',
       (file: string) => writeFile(file, content, { flag: 'a' }),
-      /3100000 bytes before, 6200000 bytes/,
+      /3100000 bytes before, [3-6]\d{6} bytes now/,
     ],
     ['is cut', 'a.jsonl', (file: string) => truncate(file, 2_000_000), /found at line|changed while it was read/],
     ['is cut', 'a.jsonl.gz', (file: string) => truncate(file, 100), /unexpected end|changed while it was read/],
