@@ -12,12 +12,41 @@ export interface Credentials {
   readonly expiresAt?: number | undefined
 }
 
-/** Credentials, or a function that gives those of the moment: it is asked before every request. */
-export type CredentialsSource = Credentials | (() => Promise<Credentials>)
+/**
+ * Credentials, or a function that gives those of the moment. It is asked before every request, and once more when a
+ * request was refused for its keys: with those keys, in case it keeps them.
+ */
+export type CredentialsSource = Credentials | ((refused?: Credentials) => Promise<Credentials>)
 
-/** The credentials of the moment. */
-export async function credentialsOf(source: CredentialsSource): Promise<Credentials> {
-  return typeof source === 'function' ? source() : source
+/**
+ * Makes a request with the credentials of the moment; when they are refused and others have taken their place, as they do
+ * when temporary ones end, once more with those. A request that is refused so was not carried out.
+ */
+export async function withCredentials<T>(
+  source: CredentialsSource,
+  request: (keys: Credentials) => Promise<T>,
+): Promise<T> {
+  if (typeof source !== 'function') return request(source)
+  const keys = await source()
+  try {
+    return await request(keys)
+  } catch (error) {
+    if (!refusesKeys(error)) throw error
+    const others = await source(keys)
+    if (isSamePair(others, keys)) throw error
+    return request(others)
+  }
+}
+
+/** Codes of OBS, and of ModelArts for a token, beside the gateway's status 401. */
+const refusals = ['ExpiredToken', 'InvalidSecurityToken', 'InvalidAccessKeyId', 'ModelArts.2784']
+
+function refusesKeys(error: unknown): boolean {
+  return error instanceof ServiceError && (error.status === 401 || refusals.includes(error.serviceCode ?? ''))
+}
+
+function isSamePair(a: Credentials, b: Credentials): boolean {
+  return a.ak === b.ak && a.securityToken === b.securityToken
 }
 
 /** Names under which tools of Huawei Cloud look for keys: the SDKs' first, then Terraform's. */
@@ -55,14 +84,18 @@ export interface MetadataCredentialsOptions {
 const renewBeforeMs = 5 * 60_000
 
 /**
- * The temporary keys of the agency that the server we run on was given, renewed five minutes before they end.
+ * The temporary keys of the agency that the server we run on was given, renewed five minutes before they end, or when
+ * they are refused before.
  * @throws ServiceError when there is no such address here, or no agency.
  */
-export function metadataCredentials(options: MetadataCredentialsOptions = {}): () => Promise<Credentials> {
+export function metadataCredentials(
+  options: MetadataCredentialsOptions = {},
+): (refused?: Credentials) => Promise<Credentials> {
   const { url = 'http://169.254.169.254/openstack/latest/securitykey', timeoutMs = 5_000 } = options
   let current: Credentials | undefined
   let asking: Promise<Credentials> | undefined
-  return async () => {
+  return async refused => {
+    if (current && refused && isSamePair(current, refused)) current = undefined
     if (current && (current.expiresAt ?? 0) - Date.now() > renewBeforeMs) return current
     // Those who ask at the same time share one answer.
     asking ??= fetchKeys(url, timeoutMs).finally(() => {

@@ -13,8 +13,18 @@ const longest = 500
 
 const checkKeys = "Check the access key, its secret and this machine's clock, which may be 15 minutes off at most."
 
-/** Of the gateway before all services. */
-const gatewayAdvice: Readonly<Record<string, string>> = { 'APIGW.0301': checkKeys, 'APIG.0301': checkKeys }
+const renewKeys = 'Temporary keys end: pass a function as credentials that gives those of the moment.'
+
+/** Of the gateway before all services, and of OBS. */
+const keysAdvice: Readonly<Record<string, string>> = {
+  'APIGW.0301': `${checkKeys} ${renewKeys}`,
+  'APIG.0301': `${checkKeys} ${renewKeys}`,
+  SignatureDoesNotMatch: checkKeys,
+  RequestTimeTooSkewed: checkKeys,
+  InvalidAccessKeyId: `${checkKeys} ${renewKeys}`,
+  ExpiredToken: renewKeys,
+  InvalidSecurityToken: renewKeys,
+}
 
 /**
  * Reads the body of a refusal: ModelArts' and the gateway's `{error_code, error_msg, error_solution}`, SFS Turbo's
@@ -33,7 +43,7 @@ export function readErrorAnswer(text: string, headers: Headers): ErrorAnswer {
   return {
     serviceCode: code,
     message: shorten(message ?? plainText(text)),
-    solution: say(first('error_solution', 'solution')) ?? gatewayAdvice[code ?? ''],
+    solution: say(first('error_solution', 'solution')) ?? keysAdvice[code ?? ''],
     requestId:
       headers.get('x-request-id') ??
       headers.get('x-obs-request-id') ??

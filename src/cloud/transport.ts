@@ -1,5 +1,5 @@
 import { InputError, ServiceError } from '../errors.ts'
-import { type CredentialsSource, credentialsOf } from './credentials.ts'
+import { type Credentials, type CredentialsSource, withCredentials } from './credentials.ts'
 import { type CloudService, type Endpoints, endpointOf } from './endpoints.ts'
 import { type Exchanged, exchange, type RepeatOptions, repeat } from './exchange.ts'
 import { signRequest } from './sign-request.ts'
@@ -56,14 +56,13 @@ export function createTransport(options: CloudOptions): Transport {
   endpointOf('modelarts', region, options.endpoints)
 
   const request = (wanted: CloudRequest): Promise<CloudAnswer> =>
-    repeat(() => attempt(wanted), {
+    repeat(() => withCredentials(options.credentials, keys => attempt(wanted, keys)), {
       ...{ retries: options.retries, retryDelayMs: options.retryDelayMs, signal: wanted.signal },
       isRepeatable: wanted.isRepeatable ?? !['POST', 'PATCH'].includes(wanted.method),
     })
 
-  async function attempt(wanted: CloudRequest): Promise<CloudAnswer> {
+  async function attempt(wanted: CloudRequest, keys: Credentials): Promise<CloudAnswer> {
     const { service, method, body, signal } = wanted
-    const keys = await credentialsOf(options.credentials)
     const url = urlOf(wanted, endpointOf(service, region, options.endpoints))
     const unsigned = {
       ...(body === undefined ? {} : { 'content-type': wanted.contentType ?? 'application/json' }),

@@ -30,6 +30,17 @@ describe('credentials', () => {
     expect([(await source()).ak, (await source()).ak, seen.length]).toEqual(['second', 'second', 2])
   })
 
+  it('of the server are fetched anew when they were refused', async () => {
+    const expires_at = new Date(Date.now() + 3_600_000).toISOString()
+    const keys = (access: string) => json(200, { credential: { access, secret: 's', securitytoken: 't', expires_at } })
+    const { url, seen } = await answeringServer(keys('first'), keys('second'))
+    const source = metadataCredentials({ url })
+    const first = await source()
+    const asked = await Promise.all([source(first), source(first)])
+    expect([...asked, await source(), await source(first)].map(({ ak }) => ak)).toEqual(Array(4).fill('second'))
+    expect(seen.length).toBe(2)
+  })
+
   it('of the server are missed with a reason where there are none', async () => {
     const { url } = await answeringServer(json(404, {}))
     await expect(metadataCredentials({ url })()).rejects.toThrow(/status 404.*agency/)

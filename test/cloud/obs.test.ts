@@ -108,6 +108,30 @@ describe('an upload in parts', () => {
     expect(double.object('bucket', 'weights.bin')?.equals(content)).toBe(true)
   })
 
+  it('goes on with fresh keys from the function that gives them when the token expires in between', async () => {
+    let parts = 0
+    const current: { ak: string; sk: string; securityToken: string; expiresAt?: number } = { ...keys }
+    const fresh = { ak: 'AK2', sk: 'sk2', securityToken: 'token2' }
+    const { double } = await start({
+      keys: [current, fresh],
+      fault: ({ method }) => {
+        if (method === 'PUT' && ++parts === 3) current.expiresAt = 1
+        return undefined
+      },
+    })
+    await writeFile(join(dir, 'file'), content)
+    let held = keys
+    const credentials = async (refused?: object) => {
+      if (refused) held = fresh
+      return held
+    }
+    const client = obs({ ...optionsFor(double), credentials })
+    await uploadFile(client, join(dir, 'file'), to, options())
+    expect(double.object('bucket', 'weights.bin')?.equals(content)).toBe(true)
+    // Five parts, and those of the two at a time that were refused.
+    expect(parts).toBeLessThanOrEqual(7)
+  })
+
   it('keeps what was received when the token expires in between', async () => {
     let parts = 0
     const current: { ak: string; sk: string; securityToken: string; expiresAt?: number } = { ...keys }
@@ -122,7 +146,9 @@ describe('an upload in parts', () => {
     open.push(double)
     await writeFile(join(dir, 'file'), content)
     const stale = obs(optionsFor(double))
-    await expect(uploadFile(stale, join(dir, 'file'), to, options())).rejects.toThrow('403 ExpiredToken')
+    await expect(uploadFile(stale, join(dir, 'file'), to, options())).rejects.toThrow(
+      /403 ExpiredToken .*pass a function as credentials/,
+    )
     await uploadFile(obs(optionsFor(double, fresh)), join(dir, 'file'), to, options())
     expect(double.object('bucket', 'weights.bin')?.equals(content)).toBe(true)
     expect(parts).toBeLessThanOrEqual(7)

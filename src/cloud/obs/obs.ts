@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { InputError, ServiceError } from '../../errors.ts'
-import { type CredentialsSource, credentialsOf } from '../credentials.ts'
+import { type Credentials, type CredentialsSource, withCredentials } from '../credentials.ts'
 import { type Endpoints, endpointOf } from '../endpoints.ts'
 import { type Exchanged, exchange, type RepeatOptions, repeat } from '../exchange.ts'
 import { encodeKey, signObs } from './sign-obs.ts'
@@ -86,14 +86,13 @@ export function obs(options: ObsOptions): Obs {
   endpointOf('obs', region, options.endpoints)
 
   const send = (wanted: ObsRequest): Promise<Exchanged> =>
-    repeat(() => attempt(wanted), {
+    repeat(() => withCredentials(options.credentials, keys => attempt(wanted, keys)), {
       ...{ retries: options.retries, retryDelayMs: options.retryDelayMs, signal: wanted.signal },
       isRepeatable: wanted.isRepeatable ?? true,
     })
 
-  async function attempt(wanted: ObsRequest): Promise<Exchanged> {
+  async function attempt(wanted: ObsRequest, keys: Credentials): Promise<Exchanged> {
     const { method, bucket, key = '', subresources = {}, query = {}, body, signal } = wanted
-    const keys = await credentialsOf(options.credentials)
     const url = addressOf(bucket, key)
     const all = { ...subresources, ...query }
     url.search = Object.entries(all)
