@@ -17,6 +17,7 @@ export interface DoublePool {
 /** The parts of an accepted job that the double works with. */
 export interface AcceptedJob {
   readonly name: string
+  readonly workspaceId: string
   readonly description: string
   readonly annotations: Readonly<Record<string, string>>
   readonly command: string
@@ -42,6 +43,8 @@ export function acceptJob(body: unknown, pools: readonly DoublePool[]): Accepted
   if (!/^[\w-]{1,64}$/.test(name)) bad('metadata.name')
   const description = metadata.description === undefined ? '' : text(metadata.description, 'description')
   if (description.length > 256) bad('metadata.description')
+
+  const workspaceId = metadata.workspace_id === undefined ? '0' : text(metadata.workspace_id, 'workspace_id')
 
   const algorithm = fields(job.algorithm, 'algorithm', [
     ...['engine', 'command', 'environments', 'parameters', 'inputs', 'outputs', 'local_code_dir', 'working_dir'],
@@ -75,7 +78,7 @@ export function acceptJob(body: unknown, pools: readonly DoublePool[]): Accepted
   checkVolumes(spec.volumes, pool !== undefined)
 
   return {
-    ...{ name, description, nodes, environments },
+    ...{ name, workspaceId, description, nodes, environments },
     annotations: strings(metadata.annotations, 'annotations'),
     command: algorithm.command as string,
     devicesPerNode: size === undefined ? (pool?.devicesPerNode ?? 0) : devices[size]!,

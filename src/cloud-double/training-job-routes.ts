@@ -72,7 +72,8 @@ export function trainingJobRoutes(options: TrainingJobOptions, origin: () => str
     return {
       kind: 'job',
       metadata: {
-        ...{ id: job.id, name: job.accepted.name, description: job.accepted.description, workspace_id: '0' },
+        ...{ id: job.id, name: job.accepted.name, description: job.accepted.description },
+        workspace_id: job.accepted.workspaceId,
         ...{ create_time: job.createdAt, annotations: job.accepted.annotations },
       },
       status: {
@@ -94,7 +95,10 @@ export function trainingJobRoutes(options: TrainingJobOptions, origin: () => str
     const wanted = fields(body, 'search', ['offset', 'limit', 'sort_by', 'order', 'workspace_id', 'filters'])
     const [offset, limit] = [Number(wanted.offset ?? 0), Number(wanted.limit ?? 10)]
     if (!(limit >= 1 && limit <= 50)) throw new Refusal(400, 'ModelArts.2788', 'limit is 1 to 50')
-    let found = [...jobs.values()].sort((a, b) => b.createdAt - a.createdAt)
+    const workspace = wanted.workspace_id ?? '0'
+    let found = [...jobs.values()]
+      .filter(({ accepted }) => accepted.workspaceId === workspace)
+      .sort((a, b) => b.createdAt - a.createdAt)
     for (const filter of (wanted.filters ?? []) as readonly unknown[]) {
       const { key, operator, value } = fields(filter, 'filter', ['key', 'operator', 'value'])
       if (key !== 'name') throw new Refusal(400, 'ModelArts.2807', `unknown key ${key}`)

@@ -1,99 +1,61 @@
 import { writeFileSync } from 'node:fs'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Executor, JobUpdate, Launch } from 'ascendflow'
-import { isFlowError } from 'ascendflow'
-import { type ModelArtsOptions, modelArts } from 'ascendflow/modelarts'
-import { type CloudDouble, type CloudDoubleOptions, describeExecutor, startCloudDouble } from 'ascendflow/testing'
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import type { JobUpdate } from 'ascendflow'
+import { createTransport, modelArts, trainingJobs } from 'ascendflow/modelarts'
+import { type CloudDouble, describeExecutor, startCloudDouble } from 'ascendflow/testing'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { executorFor, mounts, newFolder, runThrough, shell, startDouble, submit } from './model-arts-on-double.ts'
 
-const mounts = [{ local: tmpdir(), nfs: '127.0.0.1:/share' }]
 const signal = new AbortController().signal
-
-function executorFor(double: CloudDouble, more: Partial<ModelArtsOptions> = {}): Executor {
-  const { url, region, credentials } = double
-  return modelArts({
-    ...{ region, credentials, mounts, endpoints: { modelarts: url, iam: url }, image: 'my-org/train:1' },
-    ...{ poolId: 'pool-double', logFolder: '/bucket/logs/', pollMs: 10, retryDelayMs: 1, ...more },
-  })
-}
-
-const shell = (script: string, more: Partial<Launch> = {}): Launch => {
-  return { argv: ['/bin/sh', '-c', script], nodes: 1, devicesPerNode: 0, ...more }
-}
-
 let double: CloudDouble
 beforeAll(async () => {
   double = await startCloudDouble()
 })
 afterAll(() => double.close())
 
-describeExecutor('modelArts', () => executorFor(double), { describe, it })
+describeExecutor('modelArts', () => executorFor(double), { describe, it }, { nodes: 3 })
 
 describe('modelArts', () => {
-  const open: { close(): Promise<void> }[] = []
-  const dirs: string[] = []
-  afterEach(async () => {
-    for (const each of open.splice(0)) await each.close()
-    for (const dir of dirs.splice(0)) await rm(dir, { recursive: true, force: true })
-  })
-  const start = async (options: CloudDoubleOptions) => {
-    const started = await startCloudDouble(options)
-    open.push(started)
-    return started
-  }
-  const work = async () => {
-    const dir = await mkdtemp(join(tmpdir(), 'ascendflow-modelarts-'))
-    dirs.push(dir)
-    return dir
-  }
-
-  async function runThrough(executor: Executor, launch: Launch, id = 'train-abc-1') {
-    const job = await executor.submit(launch, { id, logDir: await work(), signal })
-    const updates: JobUpdate[] = []
-    for await (const update of executor.watch(job, { signal })) updates.push(update)
-    const lines = updates.flatMap(update => (update.type === 'log' ? [update.line] : []))
-    const states = updates.flatMap(update => (update.type === 'state' ? [update] : []))
-    return { job, lines, states, last: states.at(-1) }
-  }
-
-  it('gives every node its place, and tells the output of the last', async () => {
-    const dir = await work()
-    const argv = [
-      ...['/bin/sh', '-c', 'echo "$1 of $2 at $3:$4" > "$0.$1"; echo "node $1"', { write: join(dir, 'place') }],
-      ...(['rank', 'count', 'masterAddr', 'masterPort'] as const).map(node => ({ node })),
-    ]
-    const { lines, last } = await runThrough(executorFor(double), { argv, nodes: 3, devicesPerNode: 8 }, 'places-1')
-    expect([lines, last?.state]).toEqual([['node 2'], 'succeeded'])
-    const places = await Promise.all([0, 1, 2].map(rank => readFile(join(dir, `place.${rank}`), 'utf8')))
-    expect(places.map(text => text.replace(/ at \S+/, ' at an address').trim())).toEqual([
-      ...['0 of 3 at an address', '1 of 3 at an address', '2 of 3 at an address'],
-    ])
-    expect(new Set(places.map(text => text.split(' at ')[1])).size).toBe(1)
+  it('tells each line of each node once, also of more nodes than are read at one look', async () => {
+    const large = await startDouble({
+      pools: [{ name: 'pool-double', nodes: 11, devicesPerNode: 8 }],
+      previewBytes: 60,
+    })
+    const script = 'for i in 1 2 3; do echo "$0: $i"; sleep 0.05; done; printf "$0: end"'
+    const argv = ['/bin/sh', '-c', script, { node: 'rank' } as const]
+    const { logs } = await runThrough(executorFor(large), { argv, nodes: 11, devicesPerNode: 8 })
+    const told = Array.from({ length: 11 }, (_, rank) =>
+      logs.flatMap(({ node, line }) => (node === rank ? [line] : [])),
+    )
+    expect(told).toEqual(told.map((_, rank) => ['1', '2', '3', 'end'].map(word => `${rank}: ${word}`)))
   })
 
-  it('tells the end of the log of the node that failed', async () => {
+  it('tells what the node says that failed, and which it is', async () => {
     const waits = 'until [ -e "$0" ]; do sleep 0.02; done; echo "Traceback: node 0"; exit 3'
     const script = `if [ "$1" = 0 ]; then ${waits}; else echo waiting; : > "$0"; sleep 60; fi`
-    const argv = ['/bin/sh', '-c', script, { write: join(await work(), 'begun') }, { node: 'rank' } as const]
-    const { lines, last } = await runThrough(executorFor(double), { argv, nodes: 2, devicesPerNode: 8 }, 'failing-1')
-    expect(lines).toEqual(['waiting', 'Traceback: node 0'])
+    const argv = ['/bin/sh', '-c', script, { write: join(await newFolder(), 'begun') }, { node: 'rank' } as const]
+    const { logs, last } = await runThrough(executorFor(double), { argv, nodes: 2, devicesPerNode: 8 }, 'failing-1')
+    expect(new Set(logs.map(({ node, line }) => `${node}: ${line}`))).toEqual(
+      new Set(['1: waiting', '0: Traceback: node 0']),
+    )
     expect(last).toMatchObject({ state: 'failed', exitCode: 3, reason: 'worker-0' })
   })
 
-  it('takes the job that was created when the answer to its creation was lost', async () => {
+  it.each([
+    ['the default workspace', {}],
+    ['another workspace', { workspaceId: '9f' }],
+  ])('takes the job that was created when the answer to its creation was lost, in %s', async (_, more) => {
     let lost = 2
-    const fragile = await start({
+    const fragile = await startDouble({
       fault: ({ method, path }) =>
         method === 'POST' && path.endsWith('/training-jobs') && lost-- > 0 ? 'lost-answer' : undefined,
     })
-    const { lines, last } = await runThrough(executorFor(fragile), shell('echo once'))
+    const { lines, last } = await runThrough(executorFor(fragile, more), shell('echo once'))
     expect([lines, last?.state, fragile.jobs.length]).toEqual([['once'], 'succeeded', 1])
   })
 
   it('loses and repeats no line when more is written than the preview shows', async () => {
-    const narrow = await start({ previewBytes: 1000 })
+    const narrow = await startDouble({ previewBytes: 1000 })
     const script =
       'i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo "第 $i 行"; [ $((i % 100)) -gt 0 ] || sleep 0.03; done'
     const { lines } = await runThrough(executorFor(narrow), shell(script))
@@ -101,7 +63,7 @@ describe('modelArts', () => {
   })
 
   it('says how much of a log is not shown when it is not exported', async () => {
-    const narrow = await start({ previewBytes: 100 })
+    const narrow = await startDouble({ previewBytes: 100 })
     const { logFolder: _, ...others } = { logFolder: '' }
     const executor = modelArts({
       ...{
@@ -118,8 +80,8 @@ describe('modelArts', () => {
 
   it('follows a job whose phase goes back, or is one that nobody knows', async () => {
     const phases = ['Running', 'Pending', 'Frobnicating', 'Running']
-    const allTold = join(await work(), 'all-told')
-    const restless = await start({
+    const allTold = join(await newFolder(), 'all-told')
+    const restless = await startDouble({
       disguise: () => {
         if (phases.length === 0) writeFileSync(allTold, '')
         return phases.shift() ?? 'Running'
@@ -134,80 +96,12 @@ describe('modelArts', () => {
 
   it('tells that a job is lost when somebody deleted it', async () => {
     const executor = executorFor(double)
-    const job = await executor.submit(shell('sleep 60'), { id: 'deleted-1', logDir: await work(), signal })
-    const { trainingJobs, createTransport } = await import('ascendflow/modelarts')
+    const job = await submit(executor, shell('sleep 60'), 'deleted-1')
     const { url, region, credentials } = double
     const jobs = trainingJobs(createTransport({ region, credentials, endpoints: { modelarts: url, iam: url } }))
     await jobs.remove(String(job.jobId))
     const states: JobUpdate[] = []
     for await (const update of executor.watch(job, { signal })) states.push(update)
     expect(states.at(-1)).toEqual({ type: 'state', state: 'lost', reason: 'it was deleted' })
-  })
-
-  it('refuses a path that is on no volume, naming those that there are', () => {
-    const launch = shell('true', { argv: ['/bin/cat', { read: '/data/corpus.jsonl' }] })
-    expect(() => executorFor(double).describe(launch)).toThrow(
-      `/data/corpus.jsonl is on no volume of the job: ${tmpdir()}.`,
-    )
-  })
-
-  it('refuses a secret in the environment without telling it', () => {
-    const launch = shell('true', { env: { HF_TOKEN: 'hf_secret' } })
-    expect(() => executorFor(double).describe(launch)).toThrow(/^(?!.*hf_secret).*env\.HF_TOKEN.*looks like a secret/s)
-  })
-
-  it.each<[string, CloudDoubleOptions, Partial<ModelArtsOptions>, Partial<Launch>, RegExp]>([
-    ['a region that the account does not use', {}, { region: 'cn-north-9' }, {}, /no project in 'cn-north-9'/],
-    ['a project of another region', {}, { projectId: 'f'.repeat(32) }, {}, /2786 .*leave it out to have it found/],
-    ['ModelArts without an authorization', { isAuthorized: false }, {}, {}, /403 ModelArts\.2785 .*authorization/],
-    [
-      'a flavor that the pool does not offer',
-      {},
-      { flavorId: 'modelarts.bm.910b.8' },
-      {},
-      /2781 .*modelarts\.pool\.visual/,
-    ],
-    ['a pool that is not there', {}, { poolId: 'my pool' }, {}, /2890 .*'pool-…'/],
-    [
-      'a pool that does not run',
-      { pools: [{ name: 'pool-double', nodes: 1, devicesPerNode: 8, phase: 'Abnormal' }] },
-      ...([{}, {}, /2887 .*not running/] as const),
-    ],
-    ['more nodes than the pool has', {}, {}, { nodes: 9 }, /2815 .*Ask for fewer nodes/],
-    [
-      "a registry's host in the image",
-      {},
-      { image: 'swr.cn-southwest-2.myhuaweicloud.com/o/i:1' },
-      {},
-      /2810 .*organisation/,
-    ],
-    [
-      'wrong keys',
-      {},
-      { credentials: { ak: 'DOUBLEACCESSKEY', sk: 'wrong' } },
-      {},
-      /401 APIGW\.0301 .*Check the access key/,
-    ],
-  ])('says what to do about %s', async (_, options, wrong, launch, message) => {
-    const strict = await start(options)
-    const executor = executorFor(strict, wrong)
-    const error = await executor.submit(shell('true', launch), { id: 'bad-1', logDir: await work(), signal }).then(
-      () => undefined,
-      (reason: unknown) => reason,
-    )
-    expect(isFlowError(error)).toBe(true)
-    expect((error as Error).message).toMatch(message)
-    expect(strict.jobs).toEqual([])
-  })
-
-  it('says what to do when another job has the name and cannot be found', async () => {
-    const hidden = await start({
-      fault: ({ path }) => (path.endsWith('/training-job-searches') ? 'server-error' : undefined),
-    })
-    const executor = executorFor(hidden, { retries: 1 })
-    await expect(executor.submit(shell('true'), { id: 'n-1', logDir: await work(), signal })).rejects.toThrow(
-      'ModelArts.2950',
-    )
-    expect(hidden.jobs).toEqual([])
   })
 })

@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type CloudDouble, type CloudFault, startCloudDouble } from 'ascendflow/testing'
+import { type CloudDouble, type CloudFault, type DoubleKeys, startCloudDouble } from 'ascendflow/testing'
 import { type JobHandle, type JobUpdate, ServiceError } from '../../src/index.ts'
 import { modelArts } from '../../src/modelarts.ts'
 import { seededRandom } from '../layout/seeded-random.ts'
@@ -12,7 +12,7 @@ export interface ScheduleOutcome {
   /** What went wrong: `duplicates`, `lines`, `secrets`, `ends`, `hung`, and in words what was found. */
   readonly wrong: readonly { readonly kind: WrongKind; readonly found: string }[]
   /** Faults that were injected. */
-  readonly faults: readonly CloudFault[]
+  readonly faults: readonly (CloudFault | 'expired-keys')[]
 }
 
 export const wrongKinds = ['duplicates', 'lines', 'secrets', 'ends', 'hung'] as const
@@ -22,7 +22,12 @@ const allFaults: readonly CloudFault[] = [
   ...(['lost-answer', 'lost-answer-page', 'reset', 'throttled', 'throttled-with-wait'] as const),
   ...(['server-error', 'bad-gateway', 'slow-answer'] as const),
 ]
-const keys = { ak: 'AKFUZZFUZZFUZZ', sk: 'sk-nobody-may-see-this', securityToken: 'token-nobody-may-see-this' }
+/** Temporary keys, each good until the next take their place. */
+const newKeys = () =>
+  Array.from({ length: 1000 }, (_, i): { -readonly [Field in keyof DoubleKeys]: DoubleKeys[Field] } => {
+    return { ak: `AKFUZZ${i}`, sk: `sk-nobody-may-see-this-${i}`, securityToken: `token-nobody-may-see-this-${i}` }
+  })
+const secrets = ['sk-nobody-may-see-this', 'token-nobody-may-see-this']
 /** Longest time of one schedule; most take a second. */
 const longestMs = 60_000
 
@@ -33,7 +38,7 @@ const longestMs = 60_000
  */
 export async function runSchedule(seed: number, { folder }: { readonly folder: string }): Promise<ScheduleOutcome> {
   const wrong: { kind: WrongKind; found: string }[] = []
-  const faults: CloudFault[] = []
+  const faults: (CloudFault | 'expired-keys')[] = []
   const doing: Doing = { what: 'start' }
   const note = (kind: WrongKind, found: string) => void wrong.push({ kind, found })
   const over = new AbortController()
@@ -62,7 +67,7 @@ interface Scheduled {
   readonly folder: string
   readonly doing: Doing
   note(kind: WrongKind, found: string): void
-  inject(fault: CloudFault): void
+  inject(fault: CloudFault | 'expired-keys'): void
 }
 
 async function schedule({ seed, folder, doing, note, inject }: Scheduled): Promise<void> {
@@ -70,12 +75,20 @@ async function schedule({ seed, folder, doing, note, inject }: Scheduled): Promi
   const chance = random() * 0.35
   const isRestless = random() < 0.3
   const refusesSameName = random() < 0.5
+  const keys = newKeys()
+  const expires = random() < 0.3 ? 0.5 : 0
+  let [valid, held, requests] = [0, 0, 0]
   await using double = await startCloudDouble({
-    keys: [keys],
+    keys,
     refusesSameName,
     previewBytes: random() < 0.5 ? 200 : 5_000_000,
     pollsBeforeRunning: Math.floor(random() * 4),
     fault: () => {
+      // Not so soon that a request that was refused once is refused again.
+      if (++requests % 10 === 0 && random() < expires) {
+        keys[valid++]!.expiresAt = 1
+        inject('expired-keys')
+      }
       if (random() >= chance) return undefined
       const fault = allFaults[Math.floor(random() * allFaults.length)]!
       inject(fault)
@@ -88,9 +101,14 @@ async function schedule({ seed, folder, doing, note, inject }: Scheduled): Promi
   const logDir = join(folder, String(seed))
   await mkdir(logDir)
   const told: string[] = []
+  const credentials = async (refused?: object) => {
+    if (refused) held = valid
+    const { expiresAt: _, ...usable } = keys[held]!
+    return usable
+  }
   const make = () =>
     modelArts({
-      ...{ region: double.region, credentials: keys, endpoints: { modelarts: double.url, iam: double.url } },
+      ...{ region: double.region, credentials, endpoints: { modelarts: double.url, iam: double.url } },
       ...{ image: 'o/i:1', poolId: 'pool-double', logFolder: '/b/l/', pollMs: 5, retryDelayMs: 1, retries: 3 },
       ...{ mounts: [{ local: tmpdir(), nfs: '127.0.0.1:/' }] },
     })
@@ -115,6 +133,8 @@ async function schedule({ seed, folder, doing, note, inject }: Scheduled): Promi
   // Two at once are kept apart by an engine's lock, or by the service where it refuses names that are taken.
   const isTwice = refusesSameName && random() < 0.4
   const submits = Array.from({ length: isTwice ? 2 : 1 }, () => persist('submit', () => make().submit(launch, options)))
+  // All of them are at their end before one is told to have failed.
+  await Promise.allSettled(submits)
   const handles = (await Promise.all(submits)).map(handle => JSON.parse(JSON.stringify(handle)) as JobHandle)
   told.push(JSON.stringify(handles), make().describe(launch))
   const job = handles[0]!
@@ -129,8 +149,7 @@ async function schedule({ seed, folder, doing, note, inject }: Scheduled): Promi
   if (state !== (isCancelled ? 'cancelled' : exitCode ? 'failed' : 'succeeded')) note('ends', `${state}`)
   if (!isCancelled && code !== exitCode) note('ends', `exit code ${code}`)
   if (double.jobs.length !== 1) note('duplicates', `${double.jobs.length} jobs`)
-  for (const text of [...told, ...lines])
-    for (const secret of [keys.sk, keys.securityToken]) if (text.includes(secret)) note('secrets', text)
+  for (const text of [...told, ...lines]) for (const secret of secrets) if (text.includes(secret)) note('secrets', text)
   doing.what = 'close'
 
   /** To the end, or until `letGoAfter` updates were told. */

@@ -22,6 +22,15 @@ export interface JobEvent {
   readonly source?: string | undefined
 }
 
+/** Which jobs are listed. */
+export interface ListOptions {
+  readonly nameContains?: string | undefined
+  /** Default 50. */
+  readonly limit?: number | undefined
+  /** Default: the default workspace, `0`. */
+  readonly workspaceId?: string | undefined
+}
+
 /** ModelArts' training jobs, v2. All throw ServiceError, with advice where the code is known. */
 export interface TrainingJobs {
   /** Creates a job and gives what the service tells of it. Not repeated when its answer is lost: see `find`. */
@@ -29,12 +38,12 @@ export interface TrainingJobs {
   /** Undefined when there is none. */
   get(id: string, signal?: AbortSignal): Promise<TrainingJob | undefined>
   /** The newest job of exactly this name; the service itself finds parts of names. */
-  find(name: string, signal?: AbortSignal): Promise<TrainingJob | undefined>
+  find(
+    name: string,
+    options?: { readonly workspaceId?: string | undefined; readonly signal?: AbortSignal },
+  ): Promise<TrainingJob | undefined>
   /** Newest first. */
-  list(
-    options?: { readonly nameContains?: string; readonly limit?: number },
-    signal?: AbortSignal,
-  ): Promise<TrainingJob[]>
+  list(options?: ListOptions, signal?: AbortSignal): Promise<TrainingJob[]>
   /** Asks for its end; a job that has ended is left alone. */
   stop(id: string, signal?: AbortSignal): Promise<void>
   /** Asks for its removal, which takes some time; one that is gone is left alone. */
@@ -66,15 +75,16 @@ export function trainingJobs(transport: Transport): TrainingJobs {
     throw error
   }
 
-  async function list(
-    { nameContains, limit = largestPage }: { readonly nameContains?: string; readonly limit?: number } = {},
-    signal?: AbortSignal,
-  ): Promise<TrainingJob[]> {
+  async function list(options: ListOptions = {}, signal?: AbortSignal): Promise<TrainingJob[]> {
+    const { nameContains, limit = largestPage, workspaceId } = options
     const found: TrainingJob[] = []
     // The offset is that of a page, not of a row.
     for (let offset = 0; found.length < limit; offset++) {
       const filters = nameContains === undefined ? [] : [{ key: 'name', operator: 'like', value: [nameContains] }]
-      const body = { offset, limit: largestPage, sort_by: 'create_time', order: 'desc', filters }
+      const body = {
+        ...{ offset, limit: largestPage, sort_by: 'create_time', order: 'desc', filters },
+        ...(workspaceId === undefined ? {} : { workspace_id: workspaceId }),
+      }
       const answer = await ask({ method: 'POST', path: ['training-job-searches'], body, isRepeatable: true, signal })
       const { items } = read(z.looseObject({ items: z.array(TrainingJob).nullish() }), answer, 'training-job-searches')
       found.push(...(items ?? []))
@@ -96,8 +106,10 @@ export function trainingJobs(transport: Transport): TrainingJobs {
         orNone,
       ),
 
-    find: async (name, signal) =>
-      (await list({ nameContains: name, limit: 1000 }, signal)).find(({ metadata }) => metadata.name === name),
+    async find(name, { workspaceId, signal } = {}) {
+      const found = await list({ nameContains: name, limit: 1000, workspaceId }, signal)
+      return found.find(({ metadata }) => metadata.name === name)
+    },
 
     list,
 

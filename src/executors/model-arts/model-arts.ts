@@ -1,14 +1,14 @@
-import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { JobRequest, Volume } from '../../cloud/modelarts/job-request.ts'
 import { endOf, stateOf, type TrainingJob } from '../../cloud/modelarts/training-job.ts'
-import { type TrainingJobs, trainingJobs } from '../../cloud/modelarts/training-jobs.ts'
+import { trainingJobs } from '../../cloud/modelarts/training-jobs.ts'
 import { type CloudOptions, createTransport } from '../../cloud/transport.ts'
 import { InputError, JobError, ServiceError } from '../../errors.ts'
 import type { Executor, JobHandle, JobState } from '../../flow/executor.ts'
 import type { Launch } from '../../flow/launch.ts'
+import { createJob, identityOf, type JobIdentity } from './create-job.ts'
 import { jobCommand, type ModelArtsMount } from './job-command.ts'
-import { followLog, type JobLog } from './job-log.ts'
+import { followLogs } from './job-logs.ts'
 
 export interface ModelArtsOptions extends CloudOptions {
   /** `organisation/name:tag` in the region's SWR, without the registry's host. */
@@ -41,6 +41,9 @@ export interface ModelArtsOptions extends CloudOptions {
 
 const name = 'modelarts'
 
+/** Stands in plans for what a job gets when it is submitted. */
+const example: JobIdentity = { name: 'NAME', description: 'DESCRIPTION' }
+
 interface ModelArtsJob extends JobHandle {
   readonly jobId: string
   readonly jobName: string
@@ -50,9 +53,9 @@ interface ModelArtsJob extends JobHandle {
 /**
  * Runs jobs as training jobs of ModelArts Standard, with an image of one's own.
  *
- * A job is created once: its name holds its id, and when the answer to its creation is lost it is found by that name.
- * Output is that of the last node, where AscendSpeed prints its iterations; when the job fails, the ends of the logs of
- * the nodes that failed follow.
+ * A job is created once: its name is noted before, and when the answer to its creation is lost it is found by that name.
+ * Output is that of all nodes, each line once; of a job that failed, what the nodes say that failed comes last. Of more
+ * than eight nodes, the last, where AscendSpeed prints its iterations, is read at each look, and the others in turn.
  */
 export function modelArts(options: ModelArtsOptions): Executor {
   const { pollMs = 10_000, patienceMs = 30 * 60_000 } = options
@@ -62,18 +65,21 @@ export function modelArts(options: ModelArtsOptions): Executor {
     name,
     devicesPerNode: options.devicesPerNode ?? 8,
     ...(options.maxNodes === undefined ? {} : { maxNodes: options.maxNodes }),
-    describe: launch => JSON.stringify(requestOf(launch, 'NAME', options), null, 2),
+    describe: launch => JSON.stringify(requestOf(launch, example, options), null, 2),
 
     async submit(launch, { id, logDir, signal }) {
-      const jobName = nameOf(id, logDir)
-      const request = requestOf(launch, jobName, options)
-      const job = await createOnce(jobs, request, { signal, pollMs })
-      return { executor: name, id, jobId: job.metadata.id, jobName, nodes: launch.nodes } satisfies ModelArtsJob
+      // What cannot be asked for is refused before anything is written.
+      requestOf(launch, example, options)
+      const identity = identityOf(id, logDir)
+      const { metadata } = await createJob(jobs, requestOf(launch, identity, options), { logDir, signal, pollMs })
+      return {
+        ...{ executor: name, id, jobId: metadata.id, jobName: identity.name, nodes: launch.nodes },
+      } satisfies ModelArtsJob
     },
 
     async *watch(handle, { signal }) {
       const { jobId, nodes } = handle as ModelArtsJob
-      const log = followLog(jobs, { id: jobId, task: `worker-${nodes - 1}` })
+      const logs = followLogs(jobs, { id: jobId, nodes })
       let last: JobState | undefined
       let quietSince = Date.now()
       for (;;) {
@@ -82,10 +88,9 @@ export function modelArts(options: ModelArtsOptions): Executor {
           const job = await jobs.get(jobId, signal)
           const state = job ? stateOf(job) : 'lost'
           const hasEnded = !['pending', 'running'].includes(state)
-          for await (const line of drain(log, hasEnded, { pollMs, signal })) yield { type: 'log', line }
+          yield* hasEnded ? logs.rest({ last: failedNodes(job), pollMs, signal }) : logs.look(signal)
           quietSince = Date.now()
           if (hasEnded) {
-            if (job && state === 'failed') for (const line of await failedNodes(jobs, job, nodes, signal)) yield line
             const reason = job ? undefined : 'it was deleted'
             yield { type: 'state', state, ...(job ? exitOf(job, state) : {}), ...(reason ? { reason } : {}) }
             return
@@ -116,20 +121,14 @@ export function modelArts(options: ModelArtsOptions): Executor {
   }
 }
 
-/** Ids are unique in a store only; its folder makes them unique among stores. */
-function nameOf(id: string, logDir: string): string {
-  const suffix = createHash('sha256').update(logDir).digest('hex').slice(0, 8)
-  return `${id.replaceAll(/[^\w-]/g, '_').slice(-(64 - 1 - suffix.length))}-${suffix}`
-}
-
-function requestOf(launch: Launch, jobName: string, options: ModelArtsOptions): JobRequest {
+function requestOf(launch: Launch, identity: JobIdentity, options: ModelArtsOptions): JobRequest {
   const { image, poolId, mounts = [], logFolder, workspaceId, restarts, priority, maxHours } = options
   const flavorId = options.flavorId ?? flavorFor(launch.devicesPerNode)
   const annotations = { 'fault-tolerance/job-retry-num': `${restarts}`, 'fault-tolerance/hang-retry': 'true' }
   return {
     kind: 'job',
     metadata: {
-      name: jobName,
+      ...identity,
       ...(workspaceId === undefined ? {} : { workspace_id: workspaceId }),
       ...(restarts === undefined ? {} : { annotations }),
     },
@@ -166,60 +165,10 @@ function volumeOf({ local, at = local, nfs, obs, pfs, readOnly }: ModelArtsMount
   throw new InputError(`mounts: ${local} must name exactly one of nfs, obs and pfs.`, { field: 'mounts' })
 }
 
-const creations = 5
-
-/** Creates the job, or takes the one of its name: no answer to a creation does not mean that there was none. */
-async function createOnce(
-  jobs: TrainingJobs,
-  request: JobRequest,
-  { signal, pollMs }: { readonly signal: AbortSignal; readonly pollMs: number },
-): Promise<TrainingJob> {
-  for (let tries = 1; ; tries++) {
-    const found = await jobs.find(request.metadata.name, signal)
-    if (found) return found
-    try {
-      return await jobs.create(request, signal)
-    } catch (error) {
-      if (!(error instanceof ServiceError) || tries === creations) throw error
-      // Another of the same name: created by the request whose answer was lost, and not listed yet.
-      const isThere = error.serviceCode === 'ModelArts.2751'
-      if (!isThere && !error.retryable) throw error
-      await sleep(pollMs, undefined, { signal })
-    }
-  }
-}
-
-/** New lines, each as soon as it is there; of a job that has ended, until nothing more comes. */
-async function* drain(
-  log: JobLog,
-  hasEnded: boolean,
-  { pollMs, signal }: { readonly pollMs: number; readonly signal: AbortSignal },
-): AsyncGenerator<string> {
-  yield* await log.lines(signal)
-  if (!hasEnded) return
-  for (let idle = 0; idle < 2; ) {
-    const more = await log.lines(signal)
-    yield* more
-    idle = more.length === 0 ? idle + 1 : 0
-    if (idle < 2) await sleep(pollMs, undefined, { signal })
-  }
-  const rest = log.rest()
-  if (rest) yield rest
-}
-
-const tailLines = 40
-
-/** The last lines of the nodes that failed, but for the one whose output was told already. */
-async function failedNodes(jobs: TrainingJobs, job: TrainingJob, nodes: number, signal: AbortSignal) {
-  const updates: { readonly type: 'log'; readonly line: string; readonly node: number }[] = []
-  for (const { task, exit_code } of job.status?.task_statuses ?? []) {
-    const node = Number(/^worker-(\d+)$/.exec(task ?? '')?.[1] ?? Number.NaN)
-    if (!exit_code || !task || !(node < nodes - 1)) continue
-    const preview = await jobs.logPreview(job.metadata.id, task, signal)
-    const lines = preview?.content.toString('utf8').trimEnd().split('\n') ?? []
-    for (const line of lines.slice(-tailLines)) updates.push({ type: 'log', line, node })
-  }
-  return updates
+/** Ranks of the nodes that failed: what they say last is of most use. */
+function failedNodes(job: TrainingJob | undefined): readonly number[] {
+  const failed = job?.status?.task_statuses?.filter(({ exit_code }) => exit_code) ?? []
+  return failed.map(({ task }) => Number(/^worker-(\d+)$/.exec(task ?? '')?.[1]))
 }
 
 function exitOf(job: TrainingJob, state: JobState): { readonly exitCode?: number; readonly reason?: string } {

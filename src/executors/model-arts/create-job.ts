@@ -1,0 +1,68 @@
+import { createHash } from 'node:crypto'
+import { join, resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { JobRequest } from '../../cloud/modelarts/job-request.ts'
+import type { TrainingJob } from '../../cloud/modelarts/training-job.ts'
+import type { TrainingJobs } from '../../cloud/modelarts/training-jobs.ts'
+import { InputError, ServiceError } from '../../errors.ts'
+import { jobName } from '../job-name.ts'
+
+/** How a job is told apart from all others: by its name, and by whose it is. */
+export interface JobIdentity {
+  /** At most 64 letters, digits, `_` and `-`, the service's limit. */
+  readonly name: string
+  /** In words, with a digest of the job's folder: a job of this name without them is another's. */
+  readonly description: string
+}
+
+/** Letters of the id that fit into a name beside what `jobName` adds. */
+const longestId = 64 - 'ascendflow--01234567'.length
+
+/** The identity of job `id`, the same whenever it is asked for with the same folder. */
+export function identityOf(id: string, logDir: string): JobIdentity {
+  const name = jobName(id.replaceAll(/[^\w-]/g, '_').slice(-longestId), logDir)
+  const digest = createHash('sha256').update(resolve(logDir)).digest('hex').slice(0, 16)
+  return { name, description: `Submitted by ascendflow from the folder ${digest}.` }
+}
+
+export interface CreateJobOptions {
+  readonly logDir: string
+  readonly signal: AbortSignal
+  readonly pollMs: number
+}
+
+const creations = 5
+
+/**
+ * Creates the job, or takes the one that was created before: no answer to a creation does not mean that there was none.
+ * @throws InputError when a job of somebody else has its name.
+ */
+export async function createJob(
+  jobs: TrainingJobs,
+  request: JobRequest,
+  { logDir, signal, pollMs }: CreateJobOptions,
+): Promise<TrainingJob> {
+  const { name, description, workspace_id: workspaceId } = request.metadata
+  for (let tries = 1; ; tries++) {
+    const found = await jobs.find(name, { workspaceId, signal })
+    if (found && found.metadata.description === description) return found
+    if (found) throw taken(`It is ${found.metadata.id}, and is not of this store.`)
+    try {
+      return await jobs.create(request, signal)
+    } catch (error) {
+      if (!(error instanceof ServiceError)) throw error
+      // Another of the same name: created by the request whose answer was lost, and not listed yet.
+      const isThere = error.serviceCode === 'ModelArts.2751'
+      if (!isThere && (!error.retryable || tries === creations)) throw error
+      if (tries === creations) throw taken('It is in none of the lists that these credentials may see.', error)
+      await sleep(pollMs, undefined, { signal })
+    }
+  }
+
+  function taken(which: string, cause?: ServiceError): InputError {
+    return new InputError(`modelarts: a training job has the name ${name} already. ${which}`, {
+      ...{ field: 'name', cause },
+      hint: `Delete that job and wait until it is gone, or remove ${join(logDir, 'job-name')} to have another name chosen.`,
+    })
+  }
+}
