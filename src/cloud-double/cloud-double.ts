@@ -37,6 +37,8 @@ export interface CloudDoubleOptions {
   endsAs?(thing: { readonly kind: DoubleKind; readonly name: string }): string | undefined
   /** Bytes of a log that the preview shows at most; default 5 MB, the service's. */
   readonly previewBytes?: number
+  /** Variables that the image of jobs sets, `PATH` say; default: the system's own folders as `PATH`. */
+  readonly imageEnv?: Readonly<Record<string, string>>
   /** What goes wrong with a request; default nothing. Asked once for each. */
   fault?(request: { readonly method: string; readonly path: string }): CloudFault | undefined
   /** What is told instead of a living job's phase, for example `Pending` again or one that nobody knows. */
@@ -98,6 +100,7 @@ export async function startCloudDouble(options: CloudDoubleOptions = {}): Promis
       isAuthorized: () => account.isAuthorized,
       pollsBeforeRunning: options.pollsBeforeRunning ?? 2,
       previewBytes: options.previewBytes ?? 5 * 1024 * 1024,
+      imageEnv: options.imageEnv ?? {},
       disguise: options.disguise ?? (phase => phase),
     },
     () => origin,

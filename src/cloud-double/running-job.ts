@@ -26,7 +26,10 @@ const killAfterMs = 1_000
  * Starts the command of a job on as many workers as it has nodes, each with the variables of a training container. When
  * a worker's command ends, all of its processes do; when one fails the others are ended, as the service does.
  */
-export function startJob(job: AcceptedJob, { id, folder }: { id: string; folder: string }): RunningJob {
+export function startJob(
+  job: AcceptedJob,
+  { id, folder, imageEnv }: { id: string; folder: string; imageEnv: Readonly<Record<string, string>> },
+): RunningJob {
   const exitCodes = new Map<string, number>()
   const tasks = Array.from({ length: job.nodes }, (_, rank) => `worker-${rank}`)
   const logFile = (task: string) => join(folder, `${task}.log`)
@@ -39,6 +42,7 @@ export function startJob(job: AcceptedJob, { id, folder }: { id: string; folder:
       ...{ detached: true, cwd: dir, stdio: ['ignore', log, log] },
       env: {
         ...{ PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', HOME: dir, LANG: 'C.UTF-8' },
+        ...imageEnv,
         ...job.environments,
         ...{ MA_NUM_HOSTS: `${job.nodes}`, VC_WORKER_NUM: `${job.nodes}`, VC_TASK_INDEX: `${rank}` },
         ...{ VC_WORKER_HOSTS: tasks.map(() => 'localhost').join(','), MA_NUM_GPUS: `${job.devicesPerNode}` },

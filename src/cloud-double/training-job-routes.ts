@@ -17,6 +17,8 @@ export interface TrainingJobOptions {
   readonly pollsBeforeRunning: number
   /** Bytes of a log that the preview shows at most. */
   readonly previewBytes: number
+  /** Variables that the image of jobs sets. */
+  readonly imageEnv: Readonly<Record<string, string>>
   /** What is told instead of the phase of a living job. */
   disguise(phase: string): string
 }
@@ -53,7 +55,7 @@ export function trainingJobRoutes(options: TrainingJobOptions, origin: () => str
       throw new Refusal(400, 'ModelArts.2751', 'Duplicate training job name.')
     const hex = randomBytes(16).toString('hex')
     const id = `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`
-    const run = startJob(accepted, { id, folder: join(options.folder, id) })
+    const run = startJob(accepted, { id, folder: join(options.folder, id), imageEnv: options.imageEnv })
     const job: StoredJob = { id, accepted, request: body, createdAt: Date.now() + jobs.size, run, polls: 0 }
     jobs.set(id, job)
     return { status: 201, body: describe(job) }

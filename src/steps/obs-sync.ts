@@ -55,7 +55,7 @@ export function obsSync(options: ObsOptions): ObsSync {
   return {
     syncFromObs: defineStep({
       ...{ name: 'syncFromObs', version: 1, input: fromInput, output: Folder },
-      summarize: ({ files, bytes }) => [`${files} files`, `${(bytes / 1e6).toFixed(1)} MB`],
+      summarize: sizeOf,
     }).run(async ({ from }, { workDir, signal, progress }) => {
       const path = join(workDir, 'files')
       const notes = join(workDir, 'notes')
@@ -68,7 +68,7 @@ export function obsSync(options: ObsOptions): ObsSync {
     }),
     syncToObs: defineStep({
       ...{ name: 'syncToObs', version: 1, input: toInput, output: Sent },
-      summarize: ({ files, bytes, url }) => [`${files} files`, `${(bytes / 1e6).toFixed(1)} MB`, url],
+      summarize: sent => [...sizeOf(sent), sent.url],
     }).run(async ({ path, to }, { workDir, signal, progress }) => {
       const notes = join(workDir, 'notes')
       const { files, bytes } = await uploadFolder(client, path, parseObsUrl(to), {
@@ -80,3 +80,8 @@ export function obsSync(options: ObsOptions): ObsSync {
     }),
   }
 }
+
+const sizeOf = ({ files, bytes }: { readonly files: number; readonly bytes: number }): readonly string[] => [
+  `${files} file${files === 1 ? '' : 's'}`,
+  `${(bytes / 1e6).toFixed(1)} MB`,
+]
