@@ -87,7 +87,7 @@ describe('modelArts', () => {
       const logDir = await named()
       const { metadata } = await make(double, 'ascendflow-train-1-0badc0de', { description: 'of a colleague' })
       await expect(submitNamed(double, logDir)).rejects.toThrow(
-        `modelarts: a training job has the name ascendflow-train-1-0badc0de already. It is ${metadata.id}, and is not of this store. Delete that job and wait until it is gone, or remove ${join(logDir, 'job-name')} to have another name chosen.`,
+        `modelarts: a training job has the name ascendflow-train-1-0badc0de already. It is ${metadata.id}, and was not submitted from here. Delete that job and wait until it is gone, or remove ${join(logDir, 'job-name')} to have another name chosen.`,
       )
       expect(double.jobs.length).toBe(1)
       await rm(join(logDir, 'job-name'))

@@ -1,5 +1,4 @@
-import { createHash } from 'node:crypto'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { JobRequest } from '../../cloud/modelarts/job-request.ts'
 import type { TrainingJob } from '../../cloud/modelarts/training-job.ts'
@@ -11,7 +10,7 @@ import { jobName } from '../job-name.ts'
 export interface JobIdentity {
   /** At most 64 letters, digits, `_` and `-`, the service's limit. */
   readonly name: string
-  /** In words, with a digest of the job's folder: a job of this name without them is another's. */
+  /** What people see in the console; a job of this name without it is somebody else's. */
   readonly description: string
 }
 
@@ -21,8 +20,7 @@ const longestId = 64 - 'ascendflow--01234567'.length
 /** The identity of job `id`, the same whenever it is asked for with the same folder. */
 export function identityOf(id: string, logDir: string): JobIdentity {
   const name = jobName(id.replaceAll(/[^\w-]/g, '_').slice(-longestId), logDir)
-  const digest = createHash('sha256').update(resolve(logDir)).digest('hex').slice(0, 16)
-  return { name, description: `Submitted by ascendflow from the folder ${digest}.` }
+  return { name, description: `Job ${id} of ascendflow.`.slice(0, 256) }
 }
 
 export interface CreateJobOptions {
@@ -46,7 +44,7 @@ export async function createJob(
   for (let tries = 1; ; tries++) {
     const found = await jobs.find(name, { workspaceId, signal })
     if (found && found.metadata.description === description) return found
-    if (found) throw taken(`It is ${found.metadata.id}, and is not of this store.`)
+    if (found) throw taken(`It is ${found.metadata.id}, and was not submitted from here.`)
     try {
       return await jobs.create(request, signal)
     } catch (error) {

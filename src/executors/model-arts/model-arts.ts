@@ -6,7 +6,7 @@ import { type CloudOptions, createTransport } from '../../cloud/transport.ts'
 import { InputError, JobError, ServiceError } from '../../errors.ts'
 import type { Executor, JobHandle, JobState } from '../../flow/executor.ts'
 import type { Launch } from '../../flow/launch.ts'
-import { createJob, identityOf, type JobIdentity } from './create-job.ts'
+import { createJob, identityOf } from './create-job.ts'
 import { jobCommand, type ModelArtsMount } from './job-command.ts'
 import { followLogs } from './job-logs.ts'
 
@@ -41,9 +41,6 @@ export interface ModelArtsOptions extends CloudOptions {
 
 const name = 'modelarts'
 
-/** Stands in plans for what a job gets when it is submitted. */
-const example: JobIdentity = { name: 'NAME', description: 'DESCRIPTION' }
-
 interface ModelArtsJob extends JobHandle {
   readonly jobId: string
   readonly jobName: string
@@ -65,16 +62,15 @@ export function modelArts(options: ModelArtsOptions): Executor {
     name,
     devicesPerNode: options.devicesPerNode ?? 8,
     ...(options.maxNodes === undefined ? {} : { maxNodes: options.maxNodes }),
-    describe: launch => JSON.stringify(requestOf(launch, example, options), null, 2),
+    describe: launch => JSON.stringify(requestOf(launch, options), null, 2),
 
     async submit(launch, { id, logDir, signal }) {
-      // What cannot be asked for is refused before anything is written.
-      requestOf(launch, example, options)
-      const identity = identityOf(id, logDir)
-      const { metadata } = await createJob(jobs, requestOf(launch, identity, options), { logDir, signal, pollMs })
-      return {
-        ...{ executor: name, id, jobId: metadata.id, jobName: identity.name, nodes: launch.nodes },
-      } satisfies ModelArtsJob
+      // What cannot be asked for is refused before a name is noted.
+      const request = requestOf(launch, options)
+      const metadata = { ...request.metadata, ...identityOf(id, logDir) }
+      const job = await createJob(jobs, { ...request, metadata }, { logDir, signal, pollMs })
+      const { id: jobId, name: jobName } = job.metadata
+      return { executor: name, id, jobId, jobName, nodes: launch.nodes } satisfies ModelArtsJob
     },
 
     async *watch(handle, { signal }) {
@@ -121,14 +117,15 @@ export function modelArts(options: ModelArtsOptions): Executor {
   }
 }
 
-function requestOf(launch: Launch, identity: JobIdentity, options: ModelArtsOptions): JobRequest {
+/** What is asked for, but for the name and the description that a job gets when it is submitted. */
+function requestOf(launch: Launch, options: ModelArtsOptions): JobRequest {
   const { image, poolId, mounts = [], logFolder, workspaceId, restarts, priority, maxHours } = options
   const flavorId = options.flavorId ?? flavorFor(launch.devicesPerNode)
   const annotations = { 'fault-tolerance/job-retry-num': `${restarts}`, 'fault-tolerance/hang-retry': 'true' }
   return {
     kind: 'job',
     metadata: {
-      ...identity,
+      name: 'NAME',
       ...(workspaceId === undefined ? {} : { workspace_id: workspaceId }),
       ...(restarts === undefined ? {} : { annotations }),
     },
