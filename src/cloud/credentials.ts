@@ -42,7 +42,10 @@ export async function withCredentials<T>(
 const refusals = ['ExpiredToken', 'InvalidSecurityToken', 'InvalidAccessKeyId', 'ModelArts.2784']
 
 function refusesKeys(error: unknown): boolean {
-  return error instanceof ServiceError && (error.status === 401 || refusals.includes(error.serviceCode ?? ''))
+  if (!(error instanceof ServiceError)) return false
+  const { status, serviceCode } = error
+  // The answer to a HEAD has no body to say why.
+  return status === 401 || (serviceCode === undefined ? status === 403 : refusals.includes(serviceCode))
 }
 
 function isSamePair(a: Credentials, b: Credentials): boolean {

@@ -9,6 +9,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { signObs } from '../../src/cloud/obs/sign-obs.ts'
 
 const keys = { ak: 'AK', sk: 'the-secret', securityToken: 'the-token' }
+const fresh = { ak: 'AK2', sk: 'sk2', securityToken: 'token2' }
 let dir: string
 const open: CloudDouble[] = []
 beforeEach(async () => {
@@ -61,6 +62,14 @@ describe('OBS', () => {
     expect(await client.head({ bucket: 'bucket', key: 'no such' })).toBeUndefined()
   })
 
+  it('takes keys anew that were refused, also where the answer cannot say why', async () => {
+    const { double } = await start({ keys: [{ ...keys, expiresAt: 1 }, fresh] })
+    double.putObject('bucket', 'a', Buffer.from('x'))
+    const client = obs({ ...optionsFor(double), credentials: async refused => (refused ? fresh : keys) })
+    expect((await client.head({ bucket: 'bucket', key: 'a' }))?.size).toBe(1)
+    expect((await client.list('bucket', '').next()).value).toMatchObject({ key: 'a' })
+  })
+
   it('lists all keys, also more than come in one answer', async () => {
     const { client, double } = await start()
     const names = Array.from({ length: 1203 }, (_, i) => `data/<${String(i).padStart(4, '0')}>&`)
@@ -111,7 +120,6 @@ describe('an upload in parts', () => {
   it('goes on with fresh keys from the function that gives them when the token expires in between', async () => {
     let parts = 0
     const current: { ak: string; sk: string; securityToken: string; expiresAt?: number } = { ...keys }
-    const fresh = { ak: 'AK2', sk: 'sk2', securityToken: 'token2' }
     const { double } = await start({
       keys: [current, fresh],
       fault: ({ method }) => {
@@ -135,7 +143,6 @@ describe('an upload in parts', () => {
   it('keeps what was received when the token expires in between', async () => {
     let parts = 0
     const current: { ak: string; sk: string; securityToken: string; expiresAt?: number } = { ...keys }
-    const fresh = { ak: 'AK2', sk: 'sk2', securityToken: 'token2' }
     const double = await startCloudDouble({
       keys: [current, fresh],
       fault: ({ method }) => {
