@@ -39,6 +39,8 @@ export interface CloudDoubleOptions {
   readonly previewBytes?: number
   /** Variables that the image of jobs sets, `PATH` say; default: the system's own folders as `PATH`. */
   readonly imageEnv?: Readonly<Record<string, string>>
+  /** Whether it was the machine's fault that a job failed, which is started anew then if it asks for that; default no. */
+  isHardwareFault?(): boolean
   /** What goes wrong with a request; default nothing. Asked once for each. */
   fault?(request: { readonly method: string; readonly path: string }): CloudFault | undefined
   /** What is told instead of a living job's phase, for example `Pending` again or one that nobody knows. */
@@ -101,6 +103,7 @@ export async function startCloudDouble(options: CloudDoubleOptions = {}): Promis
       pollsBeforeRunning: options.pollsBeforeRunning ?? 2,
       previewBytes: options.previewBytes ?? 5 * 1024 * 1024,
       imageEnv: options.imageEnv ?? {},
+      isHardwareFault: options.isHardwareFault ?? (() => false),
       disguise: options.disguise ?? (phase => phase),
     },
     () => origin,

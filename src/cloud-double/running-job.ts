@@ -11,6 +11,8 @@ export interface RunningJob {
   /** True once no worker is left. */
   readonly hasEnded: boolean
   readonly isStopping: boolean
+  /** Times that it was started. */
+  readonly starts: number
   /** Of each worker that has ended. */
   readonly exitCodes: ReadonlyMap<string, number>
   /** File with the worker's output. */
@@ -22,22 +24,29 @@ export interface RunningJob {
 /** A container's processes are told to end, and have this long to. */
 const killAfterMs = 1_000
 
+export interface StartOptions {
+  readonly id: string
+  readonly folder: string
+  readonly imageEnv: Readonly<Record<string, string>>
+  /** Whether it was the machine's fault that a job failed. */
+  isHardwareFault(): boolean
+}
+
 /**
  * Starts the command of a job on as many workers as it has nodes, each with the variables of a training container. When
- * a worker's command ends, all of its processes do; when one fails the others are ended, as the service does.
+ * a worker's command ends, all of its processes do; when one fails the others are ended, as the service does. A job that
+ * asks for it is started anew after a fault of the hardware, with the same logs.
  */
-export function startJob(
-  job: AcceptedJob,
-  { id, folder, imageEnv }: { id: string; folder: string; imageEnv: Readonly<Record<string, string>> },
-): RunningJob {
+export function startJob(job: AcceptedJob, { id, folder, imageEnv, isHardwareFault }: StartOptions): RunningJob {
   const exitCodes = new Map<string, number>()
   const tasks = Array.from({ length: job.nodes }, (_, rank) => `worker-${rank}`)
   const logFile = (task: string) => join(folder, `${task}.log`)
-  let isStopping = false
-  const workers = tasks.map((task, rank) => {
+  const mostStarts = 1 + Number(job.annotations['fault-tolerance/job-retry-num'] ?? 0)
+  let [starts, isStopping] = [1, false]
+  const start = (task: string, rank: number) => {
     const dir = join(folder, task)
     mkdirSync(dir, { recursive: true })
-    const log = openSync(logFile(task), 'w')
+    const log = openSync(logFile(task), 'a')
     const worker = spawn('bash', ['-c', job.command], {
       ...{ detached: true, cwd: dir, stdio: ['ignore', log, log] },
       env: {
@@ -59,13 +68,22 @@ export function startJob(
       await end(0)
       exitCodes.set(task, code ?? (signal === 'SIGTERM' ? 143 : 137))
       if (code !== 0 && !isStopping) for (const other of workers) void other.end(0)
+      const hasFailed = exitCodes.size === tasks.length && [...exitCodes.values()].some(each => each !== 0)
+      if (!hasFailed || isStopping || starts >= mostStarts || !isHardwareFault()) return
+      starts++
+      exitCodes.clear()
+      workers = tasks.map(start)
     })
     return { end }
-  })
+  }
+  let workers = tasks.map(start)
   return {
     tasks,
     exitCodes,
     logFile,
+    get starts() {
+      return starts
+    },
     get hasEnded() {
       return exitCodes.size === tasks.length
     },

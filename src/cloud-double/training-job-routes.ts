@@ -19,6 +19,8 @@ export interface TrainingJobOptions {
   readonly previewBytes: number
   /** Variables that the image of jobs sets. */
   readonly imageEnv: Readonly<Record<string, string>>
+  /** Whether it was the machine's fault that a job failed. */
+  isHardwareFault(): boolean
   /** What is told instead of the phase of a living job. */
   disguise(phase: string): string
 }
@@ -55,7 +57,7 @@ export function trainingJobRoutes(options: TrainingJobOptions, origin: () => str
       throw new Refusal(400, 'ModelArts.2751', 'Duplicate training job name.')
     const hex = randomBytes(16).toString('hex')
     const id = `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`
-    const run = startJob(accepted, { id, folder: join(options.folder, id), imageEnv: options.imageEnv })
+    const run = startJob(accepted, { ...options, id, folder: join(options.folder, id) })
     const job: StoredJob = { id, accepted, request: body, createdAt: Date.now() + jobs.size, run, polls: 0 }
     jobs.set(id, job)
     return { status: 201, body: describe(job) }
@@ -81,6 +83,9 @@ export function trainingJobRoutes(options: TrainingJobOptions, origin: () => str
       status: {
         ...{ phase, secondary_phase: phase, duration: 0, start_time: 0, node_count_metrics: null },
         ...(hasBegun ? { tasks: job.run.tasks } : {}),
+        running_records: Array.from({ length: job.run.starts }, (_, at) => {
+          return { start_type: at === 0 ? 'init_or_rescheduled' : 'restarted' }
+        }),
         task_statuses: [...job.run.exitCodes].map(([task, exit_code]) => ({ task, exit_code, message: '' })),
       },
       algorithm: { command: job.accepted.command },

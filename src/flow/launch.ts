@@ -16,6 +16,11 @@ export interface Launch {
   readonly nodes: number
   /** NPUs that each of them needs; 0 for a job that needs none. */
   readonly devicesPerNode: number
+  /**
+   * For places that start a job anew by themselves when a machine fails: from when the file `once` is there, they run
+   * this command, which goes on from what an earlier start left. Absent: they run `argv` again.
+   */
+  readonly resume?: { readonly once: string; readonly argv: readonly Word[] }
 }
 
 /** What a node knows of its place in the job. */

@@ -56,9 +56,14 @@ export function jobCommand(launch: Launch, mounts: readonly ModelArtsMount[]): s
     // biome-ignore-end lint/suspicious/noTemplateCurlyInString: variables of the shell
     ...Object.entries(launch.env ?? {}).map(([name, value]) => exported(name, value)),
     ...(launch.dir === undefined ? [] : [`cd ${quoteWord(launch.dir)}`]),
-    `exec ${launch.argv.map(word => shellWord(word, mounts)).join(' ')}`,
+    ...(launch.resume ? [`if [ -e ${shellWord({ read: launch.resume.once }, mounts)} ]; then`] : []),
+    ...(launch.resume ? [execLine(launch.resume.argv, mounts), 'fi'] : []),
+    execLine(launch.argv, mounts),
   ].join('\n')
 }
+
+const execLine = (argv: readonly Word[], mounts: readonly ModelArtsMount[]): string =>
+  `exec ${argv.map(word => shellWord(word, mounts)).join(' ')}`
 
 const nodeVariables = { rank: '$NODE_RANK', count: '$NNODES', masterAddr: '$MASTER_ADDR', masterPort: '$MASTER_PORT' }
 

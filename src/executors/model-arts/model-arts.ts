@@ -27,7 +27,10 @@ export interface ModelArtsOptions extends CloudOptions {
   readonly logFolder?: string
   /** Default `0`, the default workspace. */
   readonly workspaceId?: string
-  /** Times that ModelArts itself restarts the job after a fault of its hardware, 1 to 3; default: never. */
+  /**
+   * Times that ModelArts itself restarts the job after a fault of its hardware, 1 to 3; default: never. A training of the
+   * toolchain goes on from its newest checkpoint then; other commands run again as they are.
+   */
   readonly restarts?: number
   /** 1 (default) to 3, in a dedicated pool. */
   readonly priority?: number
@@ -120,6 +123,9 @@ export function modelArts(options: ModelArtsOptions): Executor {
 /** What is asked for, but for the name and the description that a job gets when it is submitted. */
 function requestOf(launch: Launch, options: ModelArtsOptions): JobRequest {
   const { image, poolId, mounts = [], logFolder, workspaceId, restarts, priority, maxHours } = options
+  // Where nothing is started anew, the command need not say how to go on.
+  const { resume, ...once } = launch
+  const command = jobCommand(restarts === undefined ? once : launch, mounts)
   const flavorId = options.flavorId ?? flavorFor(launch.devicesPerNode)
   const annotations = { 'fault-tolerance/job-retry-num': `${restarts}`, 'fault-tolerance/hang-retry': 'true' }
   return {
@@ -129,7 +135,7 @@ function requestOf(launch: Launch, options: ModelArtsOptions): JobRequest {
       ...(workspaceId === undefined ? {} : { workspace_id: workspaceId }),
       ...(restarts === undefined ? {} : { annotations }),
     },
-    algorithm: { engine: { image_url: image }, command: jobCommand(launch, mounts) },
+    algorithm: { engine: { image_url: image }, command },
     spec: {
       resource: {
         ...(poolId === undefined ? {} : { pool_id: poolId }),

@@ -34,7 +34,10 @@ export async function toolchainTrainLaunch(
   const resume = found?.newestComplete !== undefined && !toolchain.scripts
   // Adapters always need their base.
   if (!resume || lora) await refuseOtherIteration(init)
-  return toolchainLaunch(toolchainTrainCommand(input, { workDir, resume }), input)
+  const launchOf = (resume: boolean) => toolchainLaunch(toolchainTrainCommand(input, { workDir, resume }), input)
+  if (resume || toolchain.scripts) return launchOf(resume)
+  // The tracker is written last: where it is, there is a checkpoint to go on from.
+  return { ...launchOf(false), resume: { once: trackerPath(saveFolder(workDir)), argv: launchOf(true).argv } }
 }
 
 /** The same, from what is known already: nothing is looked up. @throws UnsupportedError, LayoutError, InputError. */
