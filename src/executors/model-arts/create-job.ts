@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { createOnce } from '../../cloud/create-once.ts'
 import type { JobRequest } from '../../cloud/modelarts/job-request.ts'
 import type { TrainingJob } from '../../cloud/modelarts/training-job.ts'
 import type { TrainingJobs } from '../../cloud/modelarts/training-jobs.ts'
@@ -29,8 +29,6 @@ export interface CreateJobOptions {
   readonly pollMs: number
 }
 
-const creations = 5
-
 /**
  * Creates the job, or takes the one that was created before: no answer to a creation does not mean that there was none.
  * @throws InputError when a job of somebody else has its name.
@@ -41,20 +39,18 @@ export async function createJob(
   { logDir, signal, pollMs }: CreateJobOptions,
 ): Promise<TrainingJob> {
   const { name, description, workspace_id: workspaceId } = request.metadata
-  for (let tries = 1; ; tries++) {
+  const isTaken = ({ serviceCode }: ServiceError) => serviceCode === 'ModelArts.2751'
+  const find = async () => {
     const found = await jobs.find(name, { workspaceId, signal })
-    if (found && found.metadata.description === description) return found
-    if (found) throw taken(`It is ${found.metadata.id}, and was not submitted from here.`)
-    try {
-      return await jobs.create(request, signal)
-    } catch (error) {
-      if (!(error instanceof ServiceError)) throw error
-      // Another of the same name: created by the request whose answer was lost, and not listed yet.
-      const isThere = error.serviceCode === 'ModelArts.2751'
-      if (!isThere && (!error.retryable || tries === creations)) throw error
-      if (tries === creations) throw taken('It is in none of the lists that these credentials may see.', error)
-      await sleep(pollMs, undefined, { signal })
-    }
+    if (found && found.metadata.description !== description)
+      throw taken(`It is ${found.metadata.id}, and was not submitted from here.`)
+    return found
+  }
+  try {
+    return await createOnce({ find, create: () => jobs.create(request, signal), isTaken }, { signal, pollMs })
+  } catch (error) {
+    if (!(error instanceof ServiceError) || !isTaken(error)) throw error
+    throw taken('It is in none of the lists that these credentials may see.', error)
   }
 
   function taken(which: string, cause?: ServiceError): InputError {
