@@ -123,8 +123,9 @@ function dataWords({ data, validation, dataCache }: ToolchainTraining): readonly
   if (data.instruction && validation)
     throw new UnsupportedError('The toolchain cannot measure instruction training on data of its own.')
   if (!validation) {
-    const instruction = data.instruction ? ['--is-instruction-dataset'] : []
-    return ['--data-path', { read: data.path }, ...instruction, ...cache, '--split', '100,0,0', '--eval-iters', 0]
+    // Of instructions the toolchain writes orders of rows beside them: `…_indexmap_…_decoder_packed_shuffle_idx.npy`.
+    const source = data.instruction ? [{ write: data.path }, '--is-instruction-dataset'] : [{ read: data.path }]
+    return ['--data-path', ...source, ...cache, '--split', '100,0,0', '--eval-iters', 0]
   }
   return [
     ...['--train-data-path', { read: data.path }, '--valid-data-path', { read: validation.path }, ...cache],

@@ -10,6 +10,9 @@ export interface ArtifactFile {
   readonly size: number
 }
 
+/** What a training of the toolchain leaves beside instruction data. Source: ModelLink, decoder_packed_mtf_dataset.py. */
+const shuffleCache = /_indexmap_.*_shuffle_idx\.npy$/
+
 const wholeUpTo = 64 * 1024 * 1024
 const sampleBytes = 64 * 1024
 const sampleCount = 16
@@ -18,7 +21,8 @@ const readBytes = 1024 * 1024
 /**
  * The files that an artifact's path names, sorted by name: the file itself; all files below a folder (hidden ones
  * left out); the matches of a glob; or else the files beside it whose names begin with it, as Megatron names
- * datasets (`data/alpaca` for `data/alpaca_text_document.bin`). Empty when there is none.
+ * datasets (`data/alpaca` for `data/alpaca_text_document.bin`), but for the toolchain's own caches. Empty when there is
+ * none.
  */
 export async function artifactFiles(path: string): Promise<readonly ArtifactFile[]> {
   const found = await stat(path).catch(() => undefined)
@@ -30,7 +34,10 @@ export async function artifactFiles(path: string): Promise<readonly ArtifactFile
     return describe(matches, commonFolder(matches))
   }
   const beside = await readdir(dirname(path), { withFileTypes: true }).catch(() => [])
-  const prefixed = beside.filter(entry => entry.isFile() && entry.name.startsWith(basename(path)))
+  const prefixed = beside.filter(entry => {
+    const { name } = entry
+    return entry.isFile() && name.startsWith(basename(path)) && !shuffleCache.test(name)
+  })
   return describe(
     prefixed.map(entry => join(dirname(path), entry.name)),
     dirname(path),

@@ -1,4 +1,5 @@
 import { existsSync, readdirSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import { openIndexedDataset } from '../formats/indexed-dataset.ts'
 import type { ParsedFlags } from './argparse.ts'
@@ -17,6 +18,21 @@ export function wrongData(tool: Tool, flags: ParsedFlags): string | undefined {
     }
   }
   return undefined
+}
+
+/**
+ * Writes the order of rows beside instruction data, as the real one does; where the folder is read-only it fails. Its
+ * content, NumPy's of int64, is not shuffled. Source: ModelLink 1.1, decoder_packed_mtf_dataset.py:172-199.
+ */
+export async function writeRowOrder(flags: ParsedFlags): Promise<void> {
+  const one = (name: string) => flags.get(name)?.[0]
+  const prefix = one('data-path')
+  if (prefix === undefined || !(flags.has('is-instruction-dataset') || flags.has('stage'))) return
+  const rows = Number(one('train-iters')) * Number(one('global-batch-size') ?? one('micro-batch-size'))
+  const header = `{'descr': '<i8', 'fortran_order': False, 'shape': (${rows},), }`.padEnd(117)
+  const order = BigInt64Array.from({ length: rows }, (_, row) => BigInt(row))
+  const file = `${prefix}_train_indexmap_${rows}ns_${one('seed') ?? 1234}s_decoder_packed_shuffle_idx.npy`
+  await writeFile(file, [Buffer.from(`\x93NUMPY\x01\0v\0${header}\n`, 'latin1'), new Uint8Array(order.buffer)])
 }
 
 function wrongText(prefix: string): string | undefined {

@@ -5,7 +5,7 @@ import { parseIterationLine } from '../ascendspeed/iteration-line.ts'
 import { acceptedFlags } from '../ascendspeed/parsers.ts'
 import { type ParsedFlags, parseFlags } from './argparse.ts'
 import { checkLoad } from './checkpoint-loading.ts'
-import { wrongData } from './data-loading.ts'
+import { writeRowOrder, wrongData } from './data-loading.ts'
 import { type EmbeddedTrainer, startTrainer } from './embedded-trainer.ts'
 import { errorMessages } from './error-messages.ts'
 import { pythonTime } from './python-time.ts'
@@ -75,6 +75,7 @@ async function lead(run: Training): Promise<number> {
   tool.print('> building train, validation, and test datasets for GPT ...')
   const wrong = wrongData(tool, flags)
   if (wrong !== undefined) return raise(tool, wrong)
+  await writeRowOrder(flags)
   tool.print('> finished creating GPT datasets ...')
   datetime(tool, 'after dataloaders are built')
   tool.print('done with setup ...')

@@ -38,32 +38,42 @@ export const works = [
   'merge',
 ] as const
 
-/** One command for a model, on a checkout in /toolchain. */
-export function toolchainWork(id: string, generation: Generation, work: (typeof works)[number]): ToolchainCommand {
+/** One command for a model, on a checkout in /toolchain; `root` is put before all other paths. */
+export function toolchainWork(
+  id: string,
+  generation: Generation,
+  work: (typeof works)[number],
+  root = '',
+): ToolchainCommand {
   const toolchain: Toolchain = { generation, dir: '/toolchain' }
   const { architecture } = findModel(id)
   const conversion = { architecture, parallel: parallelOf(id), layout: layoutOf(id, generation) }
-  const lora = { path: '/lora', r: 16, alpha: 32, targets: loraTargets }
+  const lora = { path: `${root}/lora`, r: 16, alpha: 32, targets: loraTargets }
   switch (work) {
     case 'text':
     case 'instructions':
       return preprocessCommand(toolchain, {
-        ...{ input: '/data/alpaca', tokenizer: '/hf', outputPrefix: '/out/alpaca', seqLength: 4096 },
+        ...{
+          input: `${root}/data/alpaca`,
+          tokenizer: `${root}/hf`,
+          outputPrefix: `${root}/out/alpaca`,
+          seqLength: 4096,
+        },
         ...(work === 'text' ? {} : { handler: 'GeneralInstructionHandler', appendEod: true }),
       })
     case 'hfToMegatron':
       return hfToMegatronCommand(toolchain, {
         ...conversion,
-        model: '/hf',
-        save: '/mg',
+        model: `${root}/hf`,
+        save: `${root}/mg`,
       } satisfies ToolchainHfToMegatron)
     case 'megatronToHf':
     case 'merge':
       return megatronToHfCommand(toolchain, {
-        ...{ ...conversion, load: '/mg', save: '/export', lora: work === 'merge' ? lora : undefined },
+        ...{ ...conversion, load: `${root}/mg`, save: `${root}/export`, lora: work === 'merge' ? lora : undefined },
       })
     default:
-      return trainCommand(toolchain, { ...trainingOf(id, generation), ...trainings[work] })
+      return trainCommand(toolchain, { ...trainingOf(id, generation, root), ...trainings(root)[work] })
   }
 }
 
@@ -76,16 +86,26 @@ const layoutOf = (id: string, generation: Generation) =>
     : generationFacts[generation].layouts[0]!
 
 const lora = { r: 16, alpha: 32, targets: loraTargets }
-const instructions = { path: '/data/alpaca', instruction: true }
-const trainings = { pretrain: {}, sft: { data: instructions }, lora: { data: instructions, lora } }
+function trainings(root: string) {
+  const data = { path: `${root}/data/alpaca`, instruction: true }
+  return { pretrain: {}, sft: { data }, lora: { data, lora } }
+}
 
 /** Pretraining with the guide's values for llama2-13b. */
-export function trainingOf(id: string, generation: Generation): ToolchainTraining {
+export function trainingOf(id: string, generation: Generation, root = ''): ToolchainTraining {
   const [, , nodes, devicesPerNode] = layouts[id]!
   return {
     ...{ architecture: findModel(id).architecture, layout: layoutOf(id, generation), parallel: parallelOf(id) },
-    ...{ nodes, devicesPerNode, data: { path: '/data/alpaca_text_document', instruction: false }, tokenizer: '/hf' },
-    ...{ dataCache: '/cache', load: '/mg', save: '/save', seqLength: 4096, microBatchSize: 4, globalBatchSize: 512 },
+    ...{ nodes, devicesPerNode, data: { path: `${root}/data/alpaca_text_document`, instruction: false } },
+    ...{
+      tokenizer: `${root}/hf`,
+      dataCache: `${root}/cache`,
+      load: `${root}/mg`,
+      save: `${root}/save`,
+      seqLength: 4096,
+      microBatchSize: 4,
+      globalBatchSize: 512,
+    },
     ...{ trainIters: 10, lr: 2.5e-5, minLr: 2.5e-6, lrDecayStyle: 'cosine', lrWarmupFraction: 0.01, weightDecay: 0.1 },
     ...{ clipGrad: 1, adamBeta1: 0.9, adamBeta2: 0.95, seed: 1234, dtype: 'bf16', saveInterval: 10, logInterval: 1 },
   }

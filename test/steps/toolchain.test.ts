@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readdir, readFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { corpus, hfToMegatron, megatronToHf, plan, preprocess, run, train } from 'ascendflow'
 import { openHfModel, openIndexedDataset, openMegatronCheckpoint } from 'ascendflow/formats'
 import { describe, expect, it, onTestFinished } from 'vitest'
@@ -57,6 +57,18 @@ describe('the four steps with a toolchain', { timeout: 120_000 }, () => {
     expect(await keyOf({ toolchain: undefined, extraArgs: undefined })).toBe(native)
     const other = { generation: 'modellink-1.0', dir } as const
     expect(new Set([native, await keyOf({ toolchain }), await keyOf({ toolchain: other })]).size).toBe(3)
+  })
+
+  it('know data again beside which a training has written its order of rows', async () => {
+    const { steps, base, store, npus, toolchain } = await makeFixture('modellink-1.1', { native: true })
+    const { report: _, ...data } = await run(steps.data, { store })
+    const numbers = { seqLength: 256, globalBatchSize: 2, lr: 1e-3, trainIters: 2 }
+    const trained = train({ data, init: steps.init, tokenizer: base, ...numbers, toolchain })
+    const before = await plan(trained, { store, on: npus })
+    await run(trained, { store, on: npus })
+    expect(await readdir(dirname(data.path))).toContainEqual(expect.stringMatching(/_indexmap_4ns_1234s_.*\.npy$/))
+    const after = await plan(trained, { store, on: npus })
+    expect(after.steps.map(({ key }) => key)).toEqual(before.steps.map(({ key }) => key))
   })
 
   it('show their exact commands in the plan', async () => {

@@ -1,16 +1,16 @@
 import { existsSync } from 'node:fs'
 import { rm, writeFile } from 'node:fs/promises'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, join } from 'node:path'
 import { InputError } from '../../errors.ts'
 import type { Executor } from '../../flow/executor.ts'
-import { type Launch, resolveWords, shellLine } from '../../flow/launch.ts'
+import { shellLine } from '../../flow/launch.ts'
 import { jobName } from '../job-name.ts'
 import { isKept, keptUpdates } from '../kept-updates.ts'
-import { copiedFiles, isShared, sendFiles } from './copied-files.ts'
+import { copiedFiles, sendFiles } from './copied-files.ts'
 import { followJob } from './follow-job.ts'
 import { parseHost, type SshHost } from './host.ts'
+import { nodeCommand } from './node-command.ts'
 import { endScript, filesScript, removeScript, startScript } from './remote-job.ts'
-import { hcclEnvironment, placeOf } from './rendezvous.ts'
 import { type SshClientOptions, sshClient } from './ssh-client.ts'
 import type { SshJob } from './ssh-job.ts'
 
@@ -73,7 +73,13 @@ export function ssh(options: SshOptions): Executor {
       await Promise.all(folders.map((folder, n) => sendFiles(client, on[n]!, { job: id, folder, paths: copy.sent })))
       const job = { ...base, folders } satisfies SshJob
       const started = await Promise.allSettled(
-        on.map((host, rank) => client.run(host, startScript(places[rank]!, commandOf(launch, { job, rank })), asked)),
+        on.map((host, rank) =>
+          client.run(
+            host,
+            startScript(places[rank]!, nodeCommand(launch, { ...options, job, rank, sharedRoots })),
+            asked,
+          ),
+        ),
       )
       const refused = started.find(result => result.status === 'rejected')
       if (refused) {
@@ -116,20 +122,6 @@ export function ssh(options: SshOptions): Executor {
       if (!told.some(text => text.includes('live'))) await rm(cancelMark(dir), { force: true })
       for await (const _ of this.watch(job, new AbortController()));
     },
-  }
-
-  function commandOf(launch: Launch, { job, rank }: { job: SshJob; rank: number }) {
-    const folder = job.folders[rank]
-    const seen = (path: string) => (isShared(resolve(path), sharedRoots) ? resolve(path) : `${folder}${resolve(path)}`)
-    const env = {
-      ...hcclEnvironment(job.hosts, { rank, networkInterface: options.networkInterface }),
-      ...options.env,
-      ...launch.env,
-    }
-    for (const variable of Object.keys(env))
-      if (!/^[A-Za-z_]\w*$/.test(variable))
-        throw new InputError(`ssh: ${JSON.stringify(variable)} is no name of an environment variable.`)
-    return { argv: resolveWords(launch.argv, placeOf(job.hosts, { rank, id: job.id }), seen), env, dir: launch.dir }
   }
 }
 

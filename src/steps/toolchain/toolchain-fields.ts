@@ -9,13 +9,15 @@ import { InputError } from '../../errors.ts'
 import type { Known } from '../../flow/call.ts'
 import type { Launch, Word } from '../../flow/launch.ts'
 
+const path = z.string().min(1)
+
 /** What the four steps take alike, to be carried out by the toolchain as a job. */
 export const toolchainFields = {
   /** The checkout that does the work, `ascendSpeed({ dir })`; default: this library itself. */
   toolchain: Toolchain.optional(),
   /** Further arguments of the toolchain's program; one that contradicts what the call says is refused by name. */
   extraArgs: z
-    .array(z.union([z.string(), z.number(), z.strictObject({ read: z.string().min(1) })]))
+    .array(z.union([z.string(), z.number(), z.strictObject({ read: path }), z.strictObject({ write: path })]))
     .readonly()
     .optional(),
 }
