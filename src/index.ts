@@ -111,6 +111,8 @@ export {
 export type { GuideParameters, GuideTraining } from './steps/guide-parameters.ts'
 export { guideParameters } from './steps/guide-parameters.ts'
 export { hfToMegatron } from './steps/hf-to-megatron.ts'
+export type { MegatronCheckpointOptions } from './steps/megatron-checkpoint.ts'
+export { megatronCheckpoint } from './steps/megatron-checkpoint.ts'
 export { megatronToHf } from './steps/megatron-to-hf.ts'
 export { megatronToPeft } from './steps/megatron-to-peft.ts'
 export { mergeLora } from './steps/merge-lora.ts'

@@ -130,6 +130,7 @@ export interface TrainStepFacts {
   /** Needed with validation data. */
   readonly evaluation?: { readonly evalInterval: number; readonly evalIters: number } | undefined
   readonly resume?: boolean | undefined
+  readonly loadRng?: boolean | undefined
   readonly dataCache?: string | undefined
 }
 

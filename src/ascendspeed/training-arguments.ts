@@ -39,6 +39,10 @@ export interface ToolchainTraining {
   /** Checkpoint to start from. */
   readonly load: string
   readonly save: string
+  /** Whether `load` gives weights alone; default true. Otherwise its iteration, optimizer and schedule count. */
+  readonly finetune?: boolean | undefined
+  /** Whether `load` has states of random number generators to go on with; default true. */
+  readonly loadRng?: boolean | undefined
   /** Go on from what is in `save`; `load` then only counts for LoRA, as its base. */
   readonly resume?: boolean | undefined
   readonly seqLength: number
@@ -70,7 +74,7 @@ export interface ToolchainTraining {
 /**
  * The command that trains on every node: pretraining, full fine-tuning (`data.instruction`) or LoRA (`lora`).
  *
- * A fresh start is `--finetune`, which counts from iteration 0; the example scripts for pretraining leave it out, and
+ * A start from weights alone is `--finetune`, which counts from iteration 0; the example scripts for pretraining leave it out, and
  * their first iteration is 2. A checkpoint that is missing ends the job instead of training random weights.
  * Source: Megatron-LM core_r0.6.0, megatron/training/checkpointing.py:626-808; ModelLink's example scripts.
  * @throws LayoutError, InputError, UnsupportedError naming what the model or the generation cannot do.
@@ -156,8 +160,9 @@ function warmupWords({ lrDecayIters, lrWarmupFraction, lrWarmupIters }: Toolchai
 }
 
 /** LoRA has its base in `load` always: its own checkpoints hold adapters, and their iteration. */
-function loadWords({ load, save, saveInterval, logInterval, resume, lora }: ToolchainTraining): readonly Word[] {
-  const fresh = ['--finetune', '--no-load-optim', '--no-load-rng']
+function loadWords(training: ToolchainTraining): readonly Word[] {
+  const { load, save, saveInterval, logInterval, resume, lora, finetune = true, loadRng = true } = training
+  const fresh = finetune ? ['--finetune', '--no-load-optim', '--no-load-rng'] : loadRng ? [] : ['--no-load-rng']
   return [
     ...['--load', { read: resume && !lora ? save : load }],
     ...(resume ? (lora ? ['--lora-load', { read: save }] : []) : fresh),

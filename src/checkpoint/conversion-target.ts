@@ -3,6 +3,7 @@ import { basename, join } from 'node:path'
 import { InputError } from '../errors.ts'
 import { type ConversionPlan, manifestName, planDifferences, readManifest } from './manifest.ts'
 import { iterationFolder, trackerPath } from './megatron-folder.ts'
+import { trainerStateName } from './trainer-state.ts'
 
 /**
  * Refuses to convert into a folder that holds what the conversion did not make: files that are no part of a Megatron
@@ -35,7 +36,7 @@ export async function checkConversionTarget(
   const differences = planDifferences(manifest.plan, plan)
   if (differences.length > 0)
     throw new InputError(`${own} was made under another plan (${listed(differences)}).`, { hint: elsewhere })
-  const known = new Set([manifestName, ...manifest.files.map(({ file }) => file)])
+  const known = new Set([manifestName, trainerStateName, ...manifest.files.map(({ file }) => file)])
   const extra = files.filter(file => !known.has(file))
   if (extra.length > 0)
     throw new InputError(`${own} holds ${listed(extra)}, which the conversion did not make.`, { hint: elsewhere })

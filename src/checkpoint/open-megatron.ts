@@ -54,7 +54,7 @@ export async function openMegatronCheckpoint(
   dir: string,
   options: OpenMegatronOptions = {},
 ): Promise<MegatronCheckpointSource> {
-  const { weights, lora, isComplete, files: _, close, ...facts } = await openMegatronShards(dir, options)
+  const { weights, lora, isComplete, stages: _, files: __, close, ...facts } = await openMegatronShards(dir, options)
   try {
     const own = shardSource(
       weights.filter(({ weight }) => !weight.isCopy),
@@ -73,6 +73,8 @@ export async function openMegatronCheckpoint(
 export interface MegatronShards extends Omit<MegatronCheckpointSource, keyof TensorSource | 'lora'> {
   /** `files[stage][tpRank]`. */
   readonly files: readonly (readonly TorchFile[])[]
+  /** `stages[stage][virtual stage]`: the numbers of its layers. */
+  readonly stages: readonly (readonly (readonly number[])[])[]
   /** Every weight, copies included, stage by stage. */
   readonly weights: readonly ShardedWeight[]
   readonly lora: LoraSettings | undefined
@@ -167,7 +169,7 @@ function readCheckpoint(
     }
   }
   const consumedTrainSamples = args.number('consumed_train_samples') ?? 0
-  return { architecture, tp, pp, layout, paddedVocabSize, consumedTrainSamples, lora, isComplete, weights }
+  return { architecture, tp, pp, layout, paddedVocabSize, consumedTrainSamples, lora, isComplete, stages, weights }
 }
 
 function readArgs(file: TorchFile): ArgsReader {

@@ -3,9 +3,10 @@ import { join } from 'node:path'
 import type { Finding } from './finding.ts'
 import { manifestName } from './manifest.ts'
 import { shardPath } from './megatron-folder.ts'
+import { trainerStateName } from './trainer-state.ts'
 
 /** Files beside the shards that training writes and no conversion reads. */
-const companions: ReadonlySet<string> = new Set([manifestName, 'embedded_trainer_state.safetensors'])
+const companions: ReadonlySet<string> = new Set([manifestName, trainerStateName])
 const rankCompanions: ReadonlySet<string> = new Set(['model_optim_rng.pt', 'distrib_optim.pt'])
 
 /** The rank folders of an iteration, as far as they form one layout. */

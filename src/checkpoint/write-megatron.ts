@@ -30,6 +30,7 @@ import {
   type StageWeight,
   stageWeights,
 } from './stage-weights.ts'
+import { copyTrainerState } from './trainer-state.ts'
 import { checkTensorParallel } from './weight-plan.ts'
 
 export interface WriteMegatronOptions extends CopyOptions {
@@ -54,6 +55,8 @@ export interface WriteMegatronOptions extends CopyOptions {
   readonly lora?: LoraSettings | undefined
   /** State of the optimizer to store beside the weights; then `dtype` must be that of the source. */
   readonly optimizer?: OptimizerState | undefined
+  /** The embedded trainer's state to put beside the shards: its file. */
+  readonly trainerState?: string | undefined
   /** Default 0. */
   readonly floatingPointOperations?: PickleValue | undefined
 }
@@ -107,6 +110,7 @@ export async function writeMegatronCheckpoint(dir: string, options: WriteMegatro
       ...{ kind: 'megatron', iteration, layout: options.layout, ...parallel, paddedVocabSize: padded },
       ...{ dtype: [...new Set(placed.map(weight => weight.dtype))].sort(), architecture, lora },
       optimizer: options.optimizer && [...options.optimizer.tensors.keys()].sort(),
+      ...(options.trainerState === undefined ? {} : { trainerState: true }),
     })
     await checkConversionTarget(dir, { iteration, plan })
     await appearInParts(join(dir, iterationFolder(iteration)), { ...options, plan }, async (folder, part) => {
@@ -125,6 +129,7 @@ export async function writeMegatronCheckpoint(dir: string, options: WriteMegatro
       })
       await writeParts.finally(() => copier.close())
       checkCancelled(signal, what)
+      if (options.trainerState !== undefined) await copyTrainerState(options.trainerState, folder, options)
       await writeManifest(folder, { plan, files })
     })
     if (options.resume) await removeTemporaries(trackerPath(dir))

@@ -9,6 +9,7 @@ import { callsOf, isTarget, resolveRefs, upstreamOf } from '../flow/graph.ts'
 import { type Canonical, callKey, canonicalInput } from '../flow/key.ts'
 import { inputError } from '../flow/step.ts'
 import { artifactFiles, fileDigest } from './artifact-files.ts'
+import { insertCalls } from './insert-calls.ts'
 import { missReason } from './miss-reason.ts'
 import { type Placement, placeCalls } from './placement.ts'
 import { readRecord, type StepRecord } from './record.ts'
@@ -62,10 +63,11 @@ export async function survey(target: unknown, options: SurveyOptions): Promise<S
     throw new PlanError('There is nothing to run: pass a ref (what a step call returns) or a record of refs.')
   const calls = callsOf(target)
   const executorOf = placeCalls(calls, options.on)
-  const again = rerunClosure(calls, options.rerun)
   const byKey = new Map<string, Work>()
   const byCall = new Map<Call, Work>()
-  for (const call of calls) {
+  const expected = (call: Call) => byCall.get(call)?.expected
+  const isNamed = (call: Call) => options.rerun.some(name => [call.name, call.step.spec.name].includes(name))
+  const visit = async (call: Call, known: KnownInput): Promise<Work> => {
     const input = await inputOf(call, found => byCall.get(found)!.key)
     const key = callKey(call, input)
     let work = byKey.get(key)
@@ -73,17 +75,17 @@ export async function survey(target: unknown, options: SurveyOptions): Promise<S
       const { name, version } = call.step.spec
       const places = stepPlaces(options.store, name, key)
       const upstream = [...new Set(upstreamOf(call).map(found => byCall.get(found)!))]
-      const found: FoundRecord = again.has(call)
+      const again = isNamed(call) || upstream.some(up => up.again)
+      const found: FoundRecord = again
         ? { reason: 'asked for again' }
         : await findRecord(call, key, places, options.verify)
       const summary = found.record && summaryOf(call, found.record.output)
       const executor = executorOf(call)
-      const expected = (found: Call) => byCall.get(found)?.expected
       const { facts, warnings, foretold, estimate }: Ahead = summary
         ? { facts: summary, warnings: [], foretold: undefined, estimate: undefined }
-        : await lookAhead(call, { expected, executor, premises: options.premises })
+        : await lookAhead(call, { known, executor, premises: options.premises })
       const planned = {
-        ...{ key, call, places, input, upstream, executor, facts, warnings, again: again.has(call) },
+        ...{ key, call, places, input, upstream, executor, facts, warnings, again },
         premises: options.premises,
         estimate: found.record ? undefined : estimate,
       }
@@ -96,7 +98,15 @@ export async function survey(target: unknown, options: SurveyOptions): Promise<S
       byKey.set(key, work)
     }
     byCall.set(call, work)
+    return work
   }
+  for (const asked of calls) {
+    const known = knownInput(asked, expected)
+    const { call, inserted } = insertCalls(asked, known)
+    for (const before of inserted) await visit(before, knownInput(before, expected))
+    byCall.set(asked, await visit(call, inserted.length === 0 ? known : knownInput(call, expected)))
+  }
+  checkRerun([...byCall.keys()], options.rerun)
   checkNames(byCall)
   return {
     work: [...byKey.values()],
@@ -141,19 +151,26 @@ interface Ahead extends Pick<Work, 'facts' | 'warnings' | 'estimate'> {
 
 interface AheadOptions extends Pick<SurveyOptions, 'premises'> {
   readonly executor: Executor | undefined
-  expected(call: Call): unknown
+  readonly known: KnownInput
 }
 
-/** What the step says of the parts of its input that are known: facts to print, and what it foretells. */
-async function lookAhead(call: Call, { expected, executor, premises }: AheadOptions): Promise<Ahead> {
-  const { check, warn, foretell, estimate, input } = call.step.spec
-  const shape = input.shape as Readonly<Record<string, z.ZodType>>
+type KnownInput = Readonly<Record<string, unknown>>
+
+/** The parts of a call's input that are known, with defaults applied. */
+function knownInput(call: Call, expected: (call: Call) => unknown): KnownInput {
+  const shape = call.step.spec.input.shape as Readonly<Record<string, z.ZodType>>
   const known: Record<string, unknown> = {}
   for (const [field, schema] of Object.entries(shape)) {
     const given = call.input[field]
     const value = refsIn(given).length > 0 ? knownParts(given, expected) : schema.parse(given)
     if (value !== undefined || given === undefined) known[field] = value
   }
+  return known
+}
+
+/** What the step says of the parts of its input that are known: facts to print, and what it foretells. */
+async function lookAhead(call: Call, { known, executor, premises }: AheadOptions): Promise<Ahead> {
+  const { check, warn, foretell, estimate } = call.step.spec
   try {
     const facts = (await check?.(known)) ?? []
     const [foretold, estimated] = [await foretell?.(known), premises && (await estimate?.(known, premises))]
@@ -206,18 +223,12 @@ async function findRecord(
   return { record: { ...record, output: output.data } }
 }
 
-function rerunClosure(calls: readonly Call[], rerun: readonly string[]): ReadonlySet<Call> {
-  const again = new Set<Call>()
-  for (const name of rerun) {
-    const named = calls.filter(call => call.name === name || call.step.spec.name === name)
-    if (named.length === 0)
-      throw new PlanError(
-        `rerun: there is no call or step '${name}' here; there are ${calls.map(call => call.name).join(', ')}.`,
-      )
-    for (const call of named) again.add(call)
-  }
-  for (const call of calls) if (upstreamOf(call).some(up => again.has(up))) again.add(call)
-  return again
+function checkRerun(calls: readonly Call[], rerun: readonly string[]): void {
+  const names = new Set(calls.map(call => call.name))
+  const steps = new Set(calls.map(call => call.step.spec.name))
+  const unknown = rerun.find(name => !names.has(name) && !steps.has(name))
+  if (unknown !== undefined)
+    throw new PlanError(`rerun: there is no call or step '${unknown}' here; there are ${[...names].join(', ')}.`)
 }
 
 function checkNames(byCall: ReadonlyMap<Call, Work>): void {

@@ -40,6 +40,14 @@ export interface StepSpec<I extends z.ZodObject, O extends z.ZodType> {
    * a recorded call that `summarize` can speak for.
    */
   check?(known: Known<z.output<I>>): Awaitable<readonly string[]>
+  /**
+   * Calls that have to come before this one, told by what is known of its input when the plan is made: by input field,
+   * refs made of what the call was `given`, whose outputs it gets instead. They are planned, recorded and skipped as any.
+   */
+  insert?(
+    known: Known<z.output<I>>,
+    given: Readonly<Record<string, unknown>>,
+  ): Readonly<Record<string, Ref<unknown>>> | undefined
   /** What is likely not meant about where the call is to run, for the printed plan; `executor` only for a job. */
   warn?(known: Known<z.output<I>>, executor: Placed | undefined): readonly string[]
   /** What the job would take on NPUs, as far as it is known; asked for by a plan with premises. */

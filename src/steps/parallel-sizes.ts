@@ -35,11 +35,20 @@ export function checkCut(
 }
 
 /** The sizes of a checkpoint as a step's output has them: without fields that are undefined. */
-export function sizesOf(from: z.output<typeof ParallelSizes>): z.output<typeof ParallelSizes> {
+export function sizesOf(from: Sizes): z.output<typeof ParallelSizes> {
   const { tp, pp, layersPerStage, layersPerVirtualStage } = from
   return {
     ...{ tp, pp },
     ...(layersPerStage === undefined ? {} : { layersPerStage }),
     ...(layersPerVirtualStage === undefined ? {} : { layersPerVirtualStage }),
   }
+}
+
+/** How something is cut, in words. */
+export function sizesText({ tp, pp, layersPerStage, layersPerVirtualStage }: Sizes): string {
+  return [
+    ...[`tp ${tp}`, `pp ${pp}`],
+    ...(layersPerStage === undefined ? [] : [`stages of ${layersPerStage.join(', ')} layers`]),
+    ...(layersPerVirtualStage === undefined ? [] : [`virtual stages of ${layersPerVirtualStage} layers`]),
+  ].join(' · ')
 }

@@ -10,7 +10,7 @@ export function trainArguments(
   input: TrainInput,
   { iterations, save }: { readonly iterations: number; readonly save: string },
 ): readonly Word[] {
-  const { data, validation, init, parallel, lora, threads } = input
+  const { data, validation, init, parallel, finetune = true, lora, threads } = input
   const { lrWarmupIters, lrWarmupFraction = defaultWarmupFraction, lrDecayIters, maxPositionEmbeddings } = input
   const { saveInterval, evalInterval } = scheduleOf(input, iterations)
   return [
@@ -23,7 +23,7 @@ export function trainArguments(
     ...(data.instruction ? ['--is-instruction-dataset'] : []),
     ...(validation ? ['--valid-data-path', { read: validation.path }] : ['--split', '100,0,0', '--eval-iters', 0]),
     ...(validation ? ['--eval-interval', evalInterval, '--eval-iters', evalIters(validation, input)] : []),
-    ...['--load', { read: init.path }, '--finetune', '--save', { write: save }],
+    ...['--load', { read: init.path }, ...(finetune ? ['--finetune'] : []), '--save', { write: save }],
     ...['--seq-length', input.seqLength],
     ...(maxPositionEmbeddings === undefined ? [] : ['--max-position-embeddings', maxPositionEmbeddings]),
     ...['--micro-batch-size', input.microBatchSize, '--global-batch-size', input.globalBatchSize],

@@ -14,8 +14,21 @@ export const TrainInput = z.object({
   init: MegatronCheckpoint,
   /** The folder with the tokenizer's files; a toolchain needs it, the embedded trainer does not read it. */
   tokenizer: HfModel.optional(),
-  /** Layout of the training; default: the checkpoint's. */
-  parallel: z.strictObject({ tp: size.optional(), pp: size.optional() }).optional(),
+  /**
+   * Whether `init` gives weights alone, and the training begins with iteration 1; default true. With `false` it goes on
+   * where `init` is: with its iteration, which counts among `trainIters`, optimizer and schedule.
+   */
+  finetune: z.boolean().optional(),
+  /** Layout of the training; default: the checkpoint's. Where it is another, the plan reshards `init` first. */
+  parallel: z
+    .strictObject({
+      ...{ tp: size.optional(), pp: size.optional() },
+      /** Layers of each stage, where they are not equal shares. */
+      layersPerStage: z.array(size).readonly().optional(),
+      /** Layers of a virtual stage; absent: none, or as in `init` while `pp` is the same. */
+      layersPerVirtualStage: size.optional(),
+    })
+    .optional(),
   nodes: size.default(1),
   /** NPUs of each node; default: as many as one model replica needs. */
   devicesPerNode: size.optional(),

@@ -1,9 +1,11 @@
-import { LayoutError, UnsupportedError } from '../errors.ts'
+import { isDeepStrictEqual } from 'node:util'
+import { InputError, LayoutError, UnsupportedError } from '../errors.ts'
 import type { Known } from '../flow/call.ts'
 import { checkLayout } from '../layout/legality.ts'
 import { guideIterations, trainingIterations } from '../layout/training-iterations.ts'
 import { type TrainingSchedule, trainingSchedule } from '../layout/training-schedule.ts'
 import type { Architecture } from '../models/architecture.ts'
+import { sizesOf, sizesText } from './parallel-sizes.ts'
 import type { TrainInput } from './train-input.ts'
 
 /**
@@ -36,14 +38,48 @@ export function checkTraining(known: Known<TrainInput>): string {
     },
   })
   if (!known.toolchain) refuseOtherAttention(architecture, seqLength)
-  if ((init?.tp ?? tp) !== tp || (init?.pp ?? pp) !== pp)
+  const cut = cutAnew(known)
+  // Plans reshard what they know of; this was not known when the plan was made.
+  if (cut && init?.tp && init.pp)
     throw new LayoutError(
-      `training at tp ${tp} · pp ${pp} does not fit weights cut at tp ${init?.tp} · pp ${init?.pp}.`,
-      { hint: 'Convert with the same parallel sizes, or leave parallel out here.' },
+      `training at ${sizesText(cut)} does not fit weights cut at ${sizesText({ ...init, tp: init.tp, pp: init.pp })}.`,
+      { hint: 'Run it again: then the plan knows how they are cut and reshards them.' },
     )
+  checkStart(known)
   const dp = worldSize / (tp * pp)
   const micro = globalBatchSize === undefined ? '' : ` · ${globalBatchSize / (microBatchSize * dp)} micro batches`
   return `tp ${tp} · pp ${pp} · dp ${dp}${micro}`
+}
+
+/**
+ * How the weights have to be cut anew for the training; undefined where they are cut as it needs them, or not known.
+ * What `parallel` leaves out stays as it is in `init`: stages too, while their number does.
+ */
+export function cutAnew({ parallel, init }: Pick<Known<TrainInput>, 'parallel' | 'init'>) {
+  const { tp, pp } = init ?? {}
+  if (!parallel || !init || !tp || !pp) return undefined
+  const { layersPerStage, layersPerVirtualStage } = parallel
+  const wanted = { tp: parallel.tp ?? tp, pp: parallel.pp ?? pp }
+  const stages = wanted.pp === pp && !layersPerStage && !layersPerVirtualStage ? init : parallel
+  const cut = sizesOf({ ...stages, ...wanted })
+  return isDeepStrictEqual(cut, sizesOf({ ...init, tp, pp })) ? undefined : cut
+}
+
+/** What a training goes on from must leave something to do, and stages must be those that its trainer can save. */
+function checkStart(known: Known<TrainInput>): void {
+  const { finetune = true, init, lora, parallel, toolchain } = known
+  if (!toolchain && (parallel?.layersPerStage || parallel?.layersPerVirtualStage))
+    throw new UnsupportedError('the embedded trainer saves equal stages without virtual ones.')
+  if (finetune) return
+  if (lora || init?.loraBase)
+    throw new UnsupportedError('a training of adapters does not go on from another call yet.', {
+      hint: 'Run the call that began it again: it goes on by itself.',
+    })
+  const iterations = iterationsOf(known)
+  if (init?.iteration !== undefined && iterations !== undefined && init.iteration >= iterations)
+    throw new InputError(`init is at iteration ${init.iteration}, and the training ends at ${iterations}.`, {
+      ...{ field: 'finetune', hint: 'Iterations count from the first of all; raise trainIters or epochs.' },
+    })
 }
 
 /** Iterations: as given, or from what preprocessing kept; undefined while that is not known. */

@@ -3,14 +3,16 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { FormatError, JobError } from '../errors.ts'
 import { defineArtifact } from '../flow/artifact.ts'
+import type { In } from '../flow/ref.ts'
 import { defineStep } from '../flow/step.ts'
 import { checkpointFacts, type MegatronCheckpoint } from './artifacts.ts'
+import { reshard } from './reshard.ts'
 import { checkToolchainTraining } from './toolchain/check-training.ts'
 import { isOfToolchain, prepareToolchainTraining, proveTraining, toolchainTrainLaunch } from './toolchain/train-job.ts'
 import { trainArguments } from './train-arguments.ts'
 import { estimateTraining } from './train-estimate.ts'
 import { TrainInput } from './train-input.ts'
-import { checkTraining, iterationsOf, scheduleFacts } from './train-layout.ts'
+import { checkTraining, cutAnew, iterationsOf, scheduleFacts } from './train-layout.ts'
 import { watchTrainInput } from './train-watch.ts'
 
 /** What `train` gives: a checkpoint, with how the training went. */
@@ -79,11 +81,19 @@ export const train = defineStep({
       : []),
     ...(tokensPerSecond === undefined ? [] : [`${Math.round(tokensPerSecond).toLocaleString('en')} tokens/s`]),
   ],
-  foretell: ({ parallel, init, lora }) => ({
-    ...{ tp: parallel?.tp ?? init?.tp, pp: parallel?.pp ?? init?.pp, layout: init?.layout },
-    architecture: init?.architecture,
-    ...(lora ? { loraBase: init } : {}),
-  }),
+  foretell: known => {
+    const { init, parallel, lora, toolchain } = known
+    const { layout, architecture, layersPerStage, layersPerVirtualStage } = init ?? {}
+    const { tp = init?.tp, pp = init?.pp } = parallel ?? {}
+    const stages = toolchain ? { layersPerStage, layersPerVirtualStage } : {}
+    const base = lora ? { loraBase: init } : {}
+    return { iteration: iterationsOf(known), tp, pp, ...stages, layout, architecture, ...base }
+  },
+  insert: (known, { init }) => {
+    const parallel = known.init?.loraBase ? undefined : cutAnew(known)
+    const optimizer = known.finetune === false ? ('carry' as const) : ('drop' as const)
+    return parallel && { init: reshard({ checkpoint: init as In<MegatronCheckpoint>, parallel, optimizer }) }
+  },
 }).job({
   launch: (input, { workDir }) => {
     checkTraining(input)
@@ -99,7 +109,7 @@ export const train = defineStep({
   collect: async (input, context) => {
     const { init, parallel, lora, validation } = input
     const { tp = init.tp, pp = init.pp } = parallel ?? {}
-    const facts = { tp, pp, layout: init.layout, architecture: init.architecture, ...(lora ? { loraBase: init } : {}) }
+    const facts = { layout: init.layout, architecture: init.architecture, ...(lora ? { loraBase: init } : {}) }
     if (isOfToolchain(input)) {
       const { loss, tokensPerSecond, validationLoss } = context.lastMetrics
       const measured = validation && validationLoss !== undefined ? { after: validationLoss } : undefined
@@ -108,7 +118,7 @@ export const train = defineStep({
     }
     const path = saveFolder(context.workDir)
     const { iterations, finalLoss, ...report } = await readReport(join(path, 'train-report.json'))
-    return { kind: 'megatron-checkpoint', path, iteration: iterations, ...facts, loss: finalLoss, ...report }
+    return { kind: 'megatron-checkpoint', path, iteration: iterations, tp, pp, ...facts, loss: finalLoss, ...report }
   },
 })
 

@@ -9,7 +9,7 @@ import {
   trackerPath,
 } from '../checkpoint/megatron-folder.ts'
 import { type MegatronShards, openMegatronShards } from '../checkpoint/open-megatron.ts'
-import { stateFileName } from '../trainer/resume-state.ts'
+import { trainerStateName } from '../checkpoint/trainer-state.ts'
 import type { ParsedFlags } from './argparse.ts'
 import { truncatedZip } from './error-messages.ts'
 import { faultAt, raise, type Tool } from './tool.ts'
@@ -66,7 +66,8 @@ export async function checkLoad(tool: Tool, flags: ParsedFlags): Promise<Loaded>
   const adapters = one('lora-load')
   const own = adapters === undefined ? iteration : await readTracker(adapters)
   const state = join(adapters ?? load, iterationFolder(own))
-  if (existsSync(join(state, stateFileName)) && !faultAt(tool, 'no-optimizer-state')) return { iteration: own, state }
+  if (existsSync(join(state, trainerStateName)) && !faultAt(tool, 'no-optimizer-state'))
+    return { iteration: own, state }
   return fail(
     `Unable to load optimizer from checkpoint ${first}. Specify --no-load-optim or --finetune to prevent attempting to load the optimizer state, exiting ...`,
   )

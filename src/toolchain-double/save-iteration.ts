@@ -1,7 +1,7 @@
 import { copyFile, mkdir, readdir, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { iterationFolder, trackerPath } from '../checkpoint/megatron-folder.ts'
-import { stateFileName } from '../trainer/resume-state.ts'
+import { trainerStateName } from '../checkpoint/trainer-state.ts'
 import { errorMessages } from './error-messages.ts'
 import { faultAt, raise, type Tool } from './tool.ts'
 import { savingLines } from './training-lines.ts'
@@ -32,7 +32,7 @@ export async function saveIteration(
     if (fault('disk-full')) return raise(tool, errorMessages['disk-full']())
   }
   // What the embedded trainer goes on from, where the real one has its optimizer in the shards.
-  if (!fault('torn-tracker')) await copyFile(join(source, stateFileName), join(out, stateFileName))
+  if (!fault('torn-tracker')) await copyFile(join(source, trainerStateName), join(out, trainerStateName))
   tool.print(saved)
   await mkdir(save, { recursive: true })
   await writeFile(trackerPath(save), String(iteration))

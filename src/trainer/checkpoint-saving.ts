@@ -1,6 +1,7 @@
 import { mkdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { iterationFolder, trackerPath } from '../checkpoint/megatron-folder.ts'
+import { trainerStateName } from '../checkpoint/trainer-state.ts'
 import { writeMegatronCheckpoint } from '../checkpoint/write-megatron.ts'
 import { StoreError } from '../errors.ts'
 import { flush, writeWhole } from '../formats/atomic-file.ts'
@@ -8,7 +9,7 @@ import { pickleFloat } from '../formats/pickle-value.ts'
 import type { Architecture } from '../models/architecture.ts'
 import type { TrainOptions } from './arguments.ts'
 import type { Parameter } from './parameter.ts'
-import { type RunDefinition, type RunPosition, stateFileName, writeResumeState } from './resume-state.ts'
+import { type RunDefinition, type RunPosition, writeResumeState } from './resume-state.ts'
 import { valuesSource, weightValues } from './weights.ts'
 
 export interface CheckpointContent {
@@ -49,7 +50,7 @@ export async function saveCheckpoint(save: string, content: CheckpointContent): 
       extraArgs: trainingArgs(options),
       ...(lora && { lora: { ...lora, base: load } }),
     })
-    await writeResumeState(join(scratch, folder, stateFileName), { parameters, position, definition })
+    await writeResumeState(join(scratch, folder, trainerStateName), { parameters, position, definition })
     await flush(join(scratch, folder))
     await rm(join(save, folder), { recursive: true, force: true })
     await rename(join(scratch, folder), join(save, folder))

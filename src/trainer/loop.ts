@@ -11,7 +11,7 @@ import { evaluateSamples } from './evaluation.ts'
 import { trainIteration } from './iteration.ts'
 import { checkModelAgreement } from './model-agreement.ts'
 import { type RunDefinition, type RunPosition, readResumeState, runDefinition } from './resume-state.ts'
-import { frozenDigest, loadWeights, resumableState, startPosition } from './run-start.ts'
+import { type EarlierState, earlierState, frozenDigest, loadWeights, startPosition } from './run-start.ts'
 import { type TrainReport, trainReportName, writeTrainReport } from './train-report.ts'
 import { type Print, printDatetime, trainingLog } from './training-log.ts'
 
@@ -35,7 +35,7 @@ export async function trainModel(options: TrainOptions, context: TrainContext): 
   const { print, signal } = context
   printWorld(options, print)
   try {
-    const state = await resumableState(options.save)
+    const state = await earlierState(options)
     await using base = disposable(await openMegatronCheckpoint(options.load))
     checkModelAgreement(options, base)
     await using data = disposable(await openDataSets(options, base.architecture.vocabSize))
@@ -70,11 +70,11 @@ interface Run extends Opened {
   readonly definition: RunDefinition
 }
 
-async function startRun(opened: Opened, state: string | undefined): Promise<{ run: Run; position: RunPosition }> {
+async function startRun(opened: Opened, state: EarlierState | undefined): Promise<{ run: Run; position: RunPosition }> {
   const { options, context, base, data, engine } = opened
   const { print, signal } = context
   const { parameters } = engine
-  const from = (state !== undefined && options.save) || options.load
+  const from = state?.dir ?? options.load
   print(` loading checkpoint from ${from}`)
   // The state of a LoRA run holds the adapters alone; that of any other has all the weights.
   const isLoaded = state === undefined || options.lora !== undefined

@@ -5,9 +5,6 @@ import type { TrainOptions } from './arguments.ts'
 import type { Parameter } from './parameter.ts'
 import { loadValues, type NamedValues, valuesSource } from './weights.ts'
 
-/** Name of the trainer's own state, beside the checkpoint's shards. */
-export const stateFileName = 'embedded_trainer_state.safetensors'
-
 /** How far a run has come. */
 export interface RunPosition {
   /** Iterations done, counted as in the checkpoint's name. */
@@ -98,12 +95,16 @@ export async function writeResumeState(
   }
 }
 
+/** What has to be the same for a run to go on from another's state. */
+const sameInAny = ['the model', 'the frozen weights', '--lora-r', '--lora-alpha', '--lora-target-modules']
+
 /**
- * Brings `parameters` back to where `path` left them and gives the position, if the run is the same.
+ * Brings `parameters` back to where a state left them and gives the position, if the run is the same; when it is another
+ * that goes on from there, only the model and its adapters have to be.
  * @throws InputError naming each argument that differs, with both values; FormatError on a damaged file.
  */
 export async function readResumeState(
-  path: string,
+  { file: path, isOwn }: { readonly file: string; readonly isOwn: boolean },
   {
     parameters,
     definition,
@@ -116,7 +117,7 @@ export async function readResumeState(
 ): Promise<RunPosition> {
   const file = await openSafetensors(path)
   try {
-    checkDefinition(path, parseRecord(path, file.metadata.definition), definition)
+    checkDefinition(path, parseRecord(path, file.metadata.definition), { now: definition, isOwn })
     const position = parseRecord(path, file.metadata.position)
     for (const field of [
       'iteration',
@@ -149,9 +150,13 @@ function stateValues(parameters: readonly Parameter[]): NamedValues[] {
   )
 }
 
-function checkDefinition(path: string, before: Readonly<Record<string, unknown>>, now: RunDefinition): void {
+function checkDefinition(
+  path: string,
+  before: Readonly<Record<string, unknown>>,
+  { now, isOwn }: { readonly now: RunDefinition; readonly isOwn: boolean },
+): void {
   const differences = [...new Set([...Object.keys(before), ...Object.keys(now)])]
-    .filter(name => before[name] !== now[name])
+    .filter(name => before[name] !== now[name] && (isOwn || sameInAny.includes(name)))
     .map(name => `${name} was ${before[name] ?? 'not given'} and is now ${now[name] ?? 'not given'}`)
   if (differences.length > 0) {
     throw new InputError(`${path} belongs to another run: ${differences.join('; ')}.`, {

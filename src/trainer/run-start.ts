@@ -3,23 +3,43 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { iterationFolder, readTracker, trackerPath } from '../checkpoint/megatron-folder.ts'
 import { type MegatronCheckpointSource, openMegatronCheckpoint } from '../checkpoint/open-megatron.ts'
+import { trainerStateName } from '../checkpoint/trainer-state.ts'
 import { InputError } from '../errors.ts'
 import type { TrainOptions } from './arguments.ts'
 import type { Parameter } from './parameter.ts'
-import { type RunPosition, stateFileName } from './resume-state.ts'
+import type { RunPosition } from './resume-state.ts'
 import { byteView, isAdapter, loadValues, startAdapters, weightValues } from './weights.ts'
 
+/** The state that a run goes on from. */
+export interface EarlierState {
+  readonly file: string
+  /** The folder of checkpoints that it is in. */
+  readonly dir: string
+  /** True for the run's own `--save`: then it is the same run, which goes on as if it had not been interrupted. */
+  readonly isOwn: boolean
+}
+
 /**
- * The state file that a run continues from, or undefined when its `--save` holds no complete checkpoint yet.
- * @throws InputError when the newest checkpoint there was not written by this trainer.
+ * The state that a run goes on from: in its `--save`, otherwise, without `--finetune`, beside what it loads. Undefined
+ * when there is none.
+ * @throws InputError when the newest checkpoint in `--save` was not written by this trainer.
  */
-export async function resumableState(save: string | undefined): Promise<string | undefined> {
+export async function earlierState(options: TrainOptions): Promise<EarlierState | undefined> {
+  const { save, load, loraLoad = load, finetune, noLoadOptim } = options
+  const own = await resumableState(save)
+  if (own !== undefined) return { file: own, dir: save!, isOwn: true }
+  if (finetune || noLoadOptim) return undefined
+  const file = join(loraLoad, iterationFolder(await readTracker(loraLoad)), trainerStateName)
+  return existsSync(file) ? { file, dir: loraLoad, isOwn: false } : undefined
+}
+
+async function resumableState(save: string | undefined): Promise<string | undefined> {
   if (save === undefined || !existsSync(trackerPath(save))) return undefined
   const iteration = await readTracker(save)
-  const state = join(save, iterationFolder(iteration), stateFileName)
+  const state = join(save, iterationFolder(iteration), trainerStateName)
   if (existsSync(state)) return state
   throw new InputError(
-    `${save} holds a checkpoint of iteration ${iteration} without ${stateFileName}, so it cannot be continued exactly.`,
+    `${save} holds a checkpoint of iteration ${iteration} without ${trainerStateName}, so it cannot be continued exactly.`,
     {
       hint: `Choose another --save; to start from its weights, give it as --load with --finetune.`,
     },
@@ -39,7 +59,7 @@ export type LoadedFrom = Pick<MegatronCheckpointSource, 'iteration' | 'consumedT
 export function startPosition(options: TrainOptions, loaded: LoadedFrom): RunPosition {
   if (!options.finetune && !options.noLoadOptim) {
     throw new InputError(
-      `Unable to load optimizer from checkpoint ${options.load}: the embedded trainer reads none but its own, in --save.`,
+      `Unable to load optimizer from checkpoint ${options.load}: the embedded trainer reads none but its own, and there is none.`,
       {
         hint: 'Specify --no-load-optim or --finetune to prevent attempting to load the optimizer state.',
       },

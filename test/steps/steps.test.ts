@@ -150,7 +150,7 @@ describe('misuse is refused before anything runs:', () => {
   it('a training layout that the model cannot have, before the model is converted', async () => {
     const init = hfToMegatron({ model })
     expect(await refusal(train({ data: data(), init, ...hyper, parallel: { tp: 8 } }))).toBe(
-      "invalid-layout | train: tp 8 does not divide the model's 4 attention heads. tp 4 would do.",
+      "invalid-layout | train-reshard: tp 8 does not divide the model's 4 attention heads. tp 4 would do.",
     )
     expect(await refusal(train({ data: data(), init, ...hyper, seqLength: 1024 }))).toBe(
       "invalid-layout | train: seqLength 1024 is more than the model's 512 positions. seqLength 512 would do.",

@@ -16,6 +16,10 @@ export function checkToolchainTraining(known: Known<TrainInput>): readonly strin
   return toolchainFacts(known, toolchain => {
     if (known.numerics === 'fast')
       throw new UnsupportedError("numerics: 'fast' is the embedded trainer's; the toolchain has no such choice.")
+    if (known.finetune === false && known.toolchain?.scripts)
+      throw new UnsupportedError('whether the packaged scripts go on from a checkpoint is not known.', {
+        hint: "Leave 'scripts' out: the toolchain's own program does.",
+      })
     const { tp, pp, layout, architecture } = init ?? {}
     if (!tp || !pp || !layout || !architecture || !seqLength || !globalBatchSize || lr === undefined) return undefined
     const validation = known.validation && { samples: 0, tokens: 0, ...known.validation }

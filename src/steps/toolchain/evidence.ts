@@ -1,10 +1,12 @@
 import { type Diagnosis, diagnose } from '../../checkpoint/diagnose.ts'
 import { findingText } from '../../checkpoint/finding.ts'
 import { openMegatronShards } from '../../checkpoint/open-megatron.ts'
+import { stageSizes } from '../../checkpoint/stage-sizes.ts'
 import { isFlowError, JobError } from '../../errors.ts'
 import type { EndedJob } from '../../flow/call.ts'
 import type { Architecture } from '../../models/architecture.ts'
 import type { MegatronCheckpoint } from '../artifacts.ts'
+import { sizesOf } from '../parallel-sizes.ts'
 
 /** What is wrong with what a job left behind, although it ended well. */
 export interface Lack {
@@ -53,13 +55,13 @@ export function errorsOf(diagnosis: Diagnosis | undefined): string {
 
 /**
  * Makes sure that `planned` is what is on the disk: a complete checkpoint of that iteration, by the doctor, cut as it was
- * to be cut. @throws JobError saying what is missing or otherwise.
+ * to be cut. Gives how. @throws JobError saying what is missing or otherwise.
  */
 export async function proveCheckpoint(
   ended: EndedJob,
   planned: Pick<MegatronCheckpoint, 'path' | 'iteration' | 'tp' | 'pp' | 'layout' | 'architecture'>,
   retryable = true,
-): Promise<void> {
+): Promise<ReturnType<typeof sizesOf>> {
   const { path, iteration, tp, pp, layout, architecture } = planned
   const found = await examine(path, architecture)
   if (found?.newestComplete !== iteration) {
@@ -68,10 +70,11 @@ export async function proveCheckpoint(
     const other = newest === undefined ? '' : ` (the newest complete one is of iteration ${newest})`
     throw unproved(ended, { what: `${what}${other}${errorsOf(found)}`, retryable })
   }
-  await proved(ended, async () => {
+  return proved(ended, async () => {
     const shards = await openMegatronShards(path, { iteration, architecture })
     await shards.close()
-    if (shards.tp === tp && shards.pp === pp && shards.layout === layout) return
+    if (shards.tp === tp && shards.pp === pp && shards.layout === layout)
+      return sizesOf({ tp, pp, ...stageSizes(shards.stages) })
     const is = `tp ${shards.tp} · pp ${shards.pp} · ${shards.layout}`
     throw unproved(ended, { what: `${path} is cut ${is}, not tp ${tp} · pp ${pp} · ${layout}`, retryable: false })
   })

@@ -5,15 +5,16 @@ import type { Toolchain, ToolchainCommand } from '../../ascendspeed/toolchain.ts
 import { trainCommand } from '../../ascendspeed/training-arguments.ts'
 import type { Diagnosis } from '../../checkpoint/diagnose.ts'
 import { repair } from '../../checkpoint/diagnose.ts'
-import { iterationFolder, trackerPath } from '../../checkpoint/megatron-folder.ts'
+import { type CheckpointIteration, iterationFolder, trackerPath } from '../../checkpoint/megatron-folder.ts'
 import { InputError } from '../../errors.ts'
 import type { EndedJob, Metrics, StepContext } from '../../flow/call.ts'
 import type { Launch } from '../../flow/launch.ts'
+import type { MegatronCheckpoint } from '../artifacts.ts'
 import { evalIters } from '../train-arguments.ts'
 import type { TrainInput } from '../train-input.ts'
 import { iterationsOf, scheduleOf } from '../train-layout.ts'
 import { examine, proveCheckpoint, unproved } from './evidence.ts'
-import { refuseOtherIteration } from './loaded-iteration.ts'
+import { hasRandomStates, refuseOtherIteration } from './loaded-iteration.ts'
 import { toolchainLaunch } from './toolchain-fields.ts'
 
 export type ToolchainTrainInput = TrainInput & { readonly toolchain: Toolchain }
@@ -34,7 +35,9 @@ export async function toolchainTrainLaunch(
   const resume = found?.newestComplete !== undefined && !toolchain.scripts
   // Adapters always need their base.
   if (!resume || lora) await refuseOtherIteration(init)
-  const launchOf = (resume: boolean) => toolchainLaunch(toolchainTrainCommand(input, { workDir, resume }), input)
+  const hasRandom = resume || input.finetune !== false || (await hasRandomStates(init))
+  const launchOf = (resume: boolean) =>
+    toolchainLaunch(toolchainTrainCommand(input, { workDir, resume, loadRng: resume || hasRandom }), input)
   if (resume || toolchain.scripts) return launchOf(resume)
   // The tracker is written last: where it is, there is a checkpoint to go on from.
   return { ...launchOf(false), resume: { once: trackerPath(saveFolder(workDir)), argv: launchOf(true).argv } }
@@ -43,7 +46,7 @@ export async function toolchainTrainLaunch(
 /** The same, from what is known already: nothing is looked up. @throws UnsupportedError, LayoutError, InputError. */
 export function toolchainTrainCommand(
   input: ToolchainTrainInput,
-  { workDir, resume }: { readonly workDir: string; readonly resume: boolean },
+  { workDir, resume, loadRng }: { readonly workDir: string; readonly resume: boolean; readonly loadRng?: boolean },
 ): ToolchainCommand {
   const { tokenizer, validation, toolchain } = input
   if (tokenizer === undefined)
@@ -54,7 +57,7 @@ export function toolchainTrainCommand(
   const { saveInterval, evalInterval } = scheduleOf(input, trainIters)
   const training = trainingOfStep(input, {
     ...{ tokenizer: tokenizer.path, save: saveFolder(workDir), dataCache: cacheFolder(workDir) },
-    ...{ trainIters, saveInterval, resume },
+    ...{ trainIters, saveInterval, resume, loadRng },
     evaluation: validation && { evalInterval, evalIters: evalIters(validation, input) },
   })
   return trainCommand(toolchain, training)
@@ -81,7 +84,7 @@ export async function prepareToolchainTraining(
     await rm(join(save, iterationFolder(iteration)), { recursive: true, force: true })
   if (newestComplete === undefined) await rm(trackerPath(save), { force: true })
   else await repair(save, { architecture, iteration: newestComplete })
-  log(lostText(input, { newestComplete: Number(newestComplete ?? 0), lastMetrics }))
+  log(lostText(input, { newestComplete, lastMetrics }))
 }
 
 function iterationsAfter({ iterations, newestComplete }: Diagnosis): Diagnosis['iterations'] {
@@ -90,15 +93,21 @@ function iterationsAfter({ iterations, newestComplete }: Diagnosis): Diagnosis['
 
 function lostText(
   input: ToolchainTrainInput,
-  { newestComplete, lastMetrics }: { readonly newestComplete: number; readonly lastMetrics: Metrics },
+  {
+    newestComplete,
+    lastMetrics,
+  }: { readonly newestComplete: CheckpointIteration | undefined; readonly lastMetrics: Metrics },
 ): string {
-  const { nodes, devicesPerNode, init, parallel } = input
-  const { iteration = newestComplete, elapsedMsPerIteration: ms } = lastMetrics
-  const lost = Math.max(0, iteration - newestComplete)
+  const { nodes, devicesPerNode, init, parallel, finetune } = input
+  const from = Number(newestComplete ?? (finetune === false ? init.iteration : 0))
+  const { iteration = from, elapsedMsPerIteration: ms } = lastMetrics
+  const lost = Math.max(0, iteration - from)
   const devices = nodes * (devicesPerNode ?? Math.ceil(((parallel?.tp ?? init.tp) * (parallel?.pp ?? init.pp)) / nodes))
   const hours = ms === undefined ? '' : ` (${((lost * ms * devices) / 3.6e6).toPrecision(2)} device-hours)`
   const begin =
-    newestComplete === 0 ? 'begins again: no checkpoint is complete' : `goes on from iteration ${newestComplete}`
+    newestComplete === undefined
+      ? 'begins again: no checkpoint is complete'
+      : `goes on from iteration ${newestComplete}`
   return `${begin}; ${lost === 0 ? 'nothing after it is known to be lost' : `${lost} iteration${lost === 1 ? '' : 's'} after it ${lost === 1 ? 'is' : 'are'} lost${hours}`}`
 }
 
@@ -109,14 +118,14 @@ function lostText(
 export async function proveTraining(
   input: ToolchainTrainInput,
   context: StepContext & EndedJob,
-): Promise<{ readonly path: string; readonly iteration: number }> {
+): Promise<Pick<MegatronCheckpoint, 'path' | 'iteration' | 'tp' | 'pp'>> {
   const { init, parallel, logInterval } = input
   const { tp = init.tp, pp = init.pp } = parallel ?? {}
   const path = saveFolder(context.workDir)
   const iteration = iterationsOf(input) ?? 0
   const { lastMetrics } = context
   const trained = lastMetrics.iteration !== undefined
-  await proveCheckpoint(
+  const cut = await proveCheckpoint(
     context,
     { ...{ path, iteration, tp, pp }, layout: init.layout, architecture: init.architecture },
     trained,
@@ -129,5 +138,5 @@ export async function proveTraining(
       retryable: true,
     })
   await repair(path, { architecture: init.architecture, iteration })
-  return { path, iteration }
+  return { path, iteration, ...cut }
 }
