@@ -105,7 +105,7 @@ function fromEnd({ state, exitCode, reason = '' }: FailureEnd): JobFailure | und
 
 /** Each rule's lines have one of these, and few other lines do: it is what makes a large log quick to read. */
 const worthALook =
-  /error|exception|fail|kill|out of mem|shared mem|oom|alloc|no s|quota|\be[a-z]\d{4}|enospc|unexpected|used|in ?use|unsched|insuff|apig|modelarts|unauth|forbid|denied|uce|ecc|aicore|nan in|not |n't|mismatch|missing|unable|divisible|either|invalid|unknown|timeout|stop|nodelost|connection|broken|exitcode|signal|interrupt|sigterm|segm|core d|central/i
+  /error|exception|fail|kill|out of mem|shared mem|oom|(nno|n')t allocate|bad_alloc|no s(pace|uch)|quota|edquot|enospc|\be[a-z]\d{4}|unexpected pos|is used|in use|unsched|insuff|apig|modelarts|unauth|forbid|denied|bit ecc|drvret|nan in|not (found|exist|equal|divis|load)|be divis|either train|doesn't|mismatch for|missing[ -](key|check)|unable to load|invalid|unknown local|timeout|force stop|nodelost|connection|broken pipe|exitcode|signal|interrupt|sigterm|segm|core d|central/i
 
 function ruleFor(text: string): FailureRule | undefined {
   return worthALook.test(text) ? failureRules.find(({ pattern }) => pattern.test(text)) : undefined

@@ -36,9 +36,9 @@ export function parseLogLine(line: string): LogLine | undefined {
   const text = plain(line)
   // Few lines pass these tests, which is what makes a large log quick to read.
   if (text.includes('iteration')) {
-    const iteration = parseIterationLine(text)
+    const iteration = text.includes('|') ? parseIterationLine(text) : undefined
     if (iteration) return { kind: 'iteration', iteration }
-    const validation = parseValidationLine(text)
+    const validation = text.includes('validation loss') ? parseValidationLine(text) : undefined
     if (validation) return { kind: 'validation', validation }
     const checkpoint = text.includes('checkpoint') ? parseCheckpoint(text) : undefined
     if (checkpoint) return checkpoint

@@ -32,9 +32,9 @@ export async function bench(): Promise<void> {
     const [wall, { user, system }] = [(performance.now() - started) / 1_000, process.cpuUsage(before)]
     const seconds = (user + system) / 1e6
     console.log(
-      `${name}: ${megabytes} MB, ${lines} lines, ${news} pieces of news: ${seconds.toFixed(2)} s of processor time (limit ${limitSeconds} s), ${wall.toFixed(2)} s in all`,
+      `${name}: ${megabytes} MB, ${lines} lines, ${news} pieces of news: ${seconds.toFixed(2)} s of processor time, ${wall.toFixed(2)} s in all (limit of both ${limitSeconds} s)`,
     )
-    if (seconds > limitSeconds) process.exitCode = 1
+    if (Math.max(seconds, wall) > limitSeconds) process.exitCode = 1
   }
 }
 
