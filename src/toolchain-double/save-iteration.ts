@@ -23,7 +23,12 @@ export async function saveIteration(
   const ranks = (await readdir(source)).filter(name => name.startsWith('mp_rank_')).sort()
   const isLast = (rank: string) => rank === ranks.at(-1)
   for (const rank of fault('torn-tracker') ? [] : ranks) {
-    if (isLast(rank) && fault('torn-rank')) continue
+    if (isLast(rank)) {
+      // What the embedded trainer goes on from, where the real one has its optimizer in the shards: never after the last.
+      await mkdir(out, { recursive: true })
+      await copyFile(join(source, trainerStateName), join(out, trainerStateName))
+      if (fault('torn-rank')) continue
+    }
     const file = join(out, rank, shard)
     await mkdir(join(out, rank), { recursive: true })
     await copyFile(join(source, rank, shard), file)
@@ -31,8 +36,6 @@ export async function saveIteration(
     if (fault('hang-in-save')) await tool.hang()
     if (fault('disk-full')) return raise(tool, errorMessages['disk-full']())
   }
-  // What the embedded trainer goes on from, where the real one has its optimizer in the shards.
-  if (!fault('torn-tracker')) await copyFile(join(source, trainerStateName), join(out, trainerStateName))
   tool.print(saved)
   await mkdir(save, { recursive: true })
   await writeFile(trackerPath(save), String(iteration))

@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { appendFileSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { userInfo } from 'node:os'
@@ -19,15 +19,18 @@ export interface SshServer {
   /** Ends the server and all its sessions at once, as a crash would. */
   stop(): Promise<void>
   start(): Promise<void>
+  /** Kills everything of an isolated host at once, jobs and server, as a loss of power would; `start` brings it back. */
+  crash(): Promise<void>
   /** Ends the sessions and leaves the server: what a cut line looks like from both sides. Gives their number. */
   cut(): number
 }
 
 const sshd = '/usr/sbin/sshd'
 
+/** In a network `namespace`, or `isolated` with processes of its own that all end with it. */
 export async function sshServer(
   dir: string,
-  { address = '127.0.0.1', namespace = '', keysOf = '' } = {},
+  { address = '127.0.0.1', namespace = '', keysOf = '', isolated = false } = {},
 ): Promise<SshServer> {
   mkdirSync(dir, { recursive: true, mode: 0o700 })
   if (userInfo().uid === 0) mkdirSync('/run/sshd', { recursive: true, mode: 0o755 })
@@ -48,12 +51,16 @@ export async function sshServer(
     file('sshd_config'),
     [
       ...[`ListenAddress ${address}`, `Port ${port}`, `HostKey ${file('host_key')}`],
-      ...[`AuthorizedKeysFile ${file('authorized_keys')}`, `PidFile ${file('sshd.pid')}`],
+      ...[`AuthorizedKeysFile ${file('authorized_keys')}`, 'PidFile none'],
       ...['StrictModes no', 'UsePAM no', 'PermitRootLogin yes', 'PasswordAuthentication no', 'MaxStartups 100'],
       // The start-up files of whoever runs the tests are not what is tested.
       `SetEnv HOME=${dir}`,
     ].join('\n'),
   )
+  let child: ChildProcess | undefined
+  const gone = async () => {
+    while (await answers(address, port)) await sleep(10)
+  }
   const server: SshServer = {
     host: { name: address, port },
     options: {
@@ -61,26 +68,39 @@ export async function sshServer(
       knownHostsFile: keysOf ? join(keysOf, 'known_hosts') : file('known_hosts'),
     },
     start: async () => {
-      const words = [sshd, '-D', '-e', '-f', file('sshd_config')]
-      const [program, ...args] = namespace ? ['ip', 'netns', 'exec', namespace, ...words] : words
-      spawn(program!, args, { stdio: 'ignore', detached: true }).unref()
+      const words = [
+        // A test that is killed takes its server along.
+        ...['setpriv', '--pdeathsig', 'KILL'],
+        ...(namespace ? ['ip', 'netns', 'exec', namespace] : []),
+        ...(isolated ? ['unshare', '--pid', '--fork', '--mount-proc', '--kill-child'] : []),
+        ...[sshd, '-D', '-e', '-f', file('sshd_config')],
+      ]
+      child = spawn(words[0]!, words.slice(1), { stdio: 'ignore', detached: true })
+      child.unref()
       while (!(await answers(address, port))) await sleep(10)
     },
     stop: async () => {
-      const pid = Number(readFileSync(file('sshd.pid'), 'utf8'))
       server.cut()
-      kill(pid)
-      while (await answers(address, port)) await sleep(10)
+      kill(child!.pid!)
+      await gone()
+    },
+    crash: async () => {
+      kill(child!.pid!)
+      await gone()
     },
     cut: () => {
-      const pid = Number(readFileSync(file('sshd.pid'), 'utf8'))
-      const sessions = sshdDescendants(pid)
+      const sessions = sshdDescendants(isolated ? childOf(child!.pid!) : child!.pid!)
       for (const session of sessions) kill(session)
       return sessions.length
     },
   }
   await server.start()
   return server
+}
+
+/** The first process of an isolated host. */
+function childOf(pid: number): number {
+  return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ')[0])
 }
 
 /** Processes named sshd below `pid`: those of sessions, and not what runs in them. */
