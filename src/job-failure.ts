@@ -18,7 +18,7 @@ export type FailureKind =
 
 /**
  * When trying again can help: at once (after the call's usual wait), `later` (a minute, doubled each time), `elsewhere`
- * (as later; the node or device that failed must be left out by whoever places the job), or never.
+ * (at once, without the node that failed where the executor can choose), or never.
  */
 export type FailureRetry = 'now' | 'later' | 'elsewhere' | 'never'
 

@@ -4,8 +4,10 @@ import { DetachedError, JobError, PlanError } from '../errors.ts'
 import { type Body, bodyOf, type EndedJob, type StepContext } from '../flow/call.ts'
 import type { EventBody } from '../flow/event.ts'
 import type { Executor, JobHandle } from '../flow/executor.ts'
+import type { JobFailure } from '../job-failure.ts'
 import { createAlarm } from './alarm.ts'
 import { readMetrics, writeMetrics } from './attempt-metrics.ts'
+import { failedNodes, nodeToLeaveOut, noteFailedNode } from './failed-nodes.ts'
 import { type JobNote, readJobNote, removeJobNote, writeJobNote } from './job-note.ts'
 import { judgedError, stateError } from './job-verdict.ts'
 import { launchOf } from './plan.ts'
@@ -44,7 +46,10 @@ export async function followJob({ work, input, context, tell }: JobOptions): Pro
     note = { attempt, id: `${call.step.spec.name}-${key.slice(0, 12)}-${attempt}`, executor: executor.name }
     await writeJobNote(places.job, note)
   }
-  if (!note.handle) note = await submit(work, note, input, context.signal)
+  if (!note.handle) {
+    note = await submit(work, note, input, context.signal)
+    await tellLeftOut(work, note, context)
+  }
   const handle = note.handle!
   const ofStep = { step: call.name, key }
   await tell({ type: 'job.submitted', ...ofStep, job: handle })
@@ -84,7 +89,9 @@ export async function followJob({ work, input, context, tell }: JobOptions): Pro
       await writeMetrics(places.attempts, note.attempt, ended.lastMetrics)
       if (state !== 'succeeded') {
         await removeJobNote(places.job)
-        throw stateError(about, update, watcher.diagnose({ ...update, state }))
+        const failure = watcher.diagnose({ ...update, state })
+        if (failure) await leaveOut(places.attempts, note, { failure, node: update.node })
+        throw stateError(about, update, failure)
       }
       return await collected(() => body.collect(known, { ...context, ...ended }), { note: places.job, watcher })
     }
@@ -101,6 +108,7 @@ export async function followJob({ work, input, context, tell }: JobOptions): Pro
     await writeJobNote(places.job, { ...note, stopping: true })
     await writeMetrics(places.attempts, note.attempt, ended.lastMetrics)
     await executor.cancel(handle)
+    await leaveOut(places.attempts, note, { failure: watcher.stopped.reason })
     await removeJobNote(places.job)
     throw judgedError(about, 'was stopped', watcher.stopped.reason)
   }
@@ -174,11 +182,30 @@ async function submit(work: Work, note: JobNote, input: unknown, signal: AbortSi
   const logDir = join(places.attempts, String(note.attempt))
   await mkdir(logDir, { recursive: true }).catch(asStoreError(logDir))
   const launch = await launchOf(work, input)
-  const handle = await executor!.submit(launch, { id: note.id, logDir, signal })
+  const avoid = await failedNodes(places.attempts, note.attempt)
+  const options = { id: note.id, logDir, signal, ...(avoid.length > 0 ? { avoid } : {}) }
+  const handle = await executor!.submit(launch, options)
   const { nodes, devicesPerNode } = launch
   const submitted = { ...note, handle, nodes, devicesPerNode }
   await writeJobNote(places.job, submitted)
   return submitted
+}
+
+/** Notes which node the tries to come are to keep away from, if one is to blame. */
+async function leaveOut(
+  attempts: string,
+  { attempt, handle, nodes }: JobNote,
+  { failure, node }: { readonly failure: JobFailure; readonly node?: number | undefined },
+): Promise<void> {
+  const failed = nodeToLeaveOut(failure, { node, nodes })
+  if (failed !== undefined) await noteFailedNode(attempts, attempt, { job: handle!, node: failed })
+}
+
+async function tellLeftOut({ places, executor }: Work, { attempt, handle }: JobNote, { log }: StepContext) {
+  const { leftOut = [] } = handle!
+  if (leftOut.length > 0) log(`leaves out ${leftOut.join(', ')}, where an earlier try failed`)
+  else if ((await failedNodes(places.attempts, attempt)).length > 0)
+    log(`${executor!.name} cannot leave out the node where an earlier try failed: it may be used again`)
 }
 
 async function letGo(executor: Executor, handle: JobHandle, note: string, reason: unknown): Promise<void> {

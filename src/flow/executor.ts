@@ -5,6 +5,8 @@ export interface JobHandle {
   /** Name of the executor that made it. */
   readonly executor: string
   readonly id: string
+  /** Names of machines that the job was kept away from, because of `avoid`. */
+  readonly leftOut?: readonly string[]
   readonly [field: string]: unknown
 }
 
@@ -19,6 +21,8 @@ export type JobUpdate =
       readonly exitCode?: number
       /** In words, for people: the signal, the service's own reason. */
       readonly reason?: string
+      /** Rank of the node that failed, or was lost, first; absent: the job has one, or none is known. */
+      readonly node?: number
     }
 
 export interface SubmitOptions {
@@ -27,6 +31,17 @@ export interface SubmitOptions {
   /** A folder of this job's own, on the machine that submits; it exists. */
   readonly logDir: string
   readonly signal: AbortSignal
+  /**
+   * Where earlier tries failed because of the machine. An executor that chooses machines keeps the job away from these, as
+   * far as there are others, says so in its handle, and first ends what may still run of those tries.
+   */
+  readonly avoid?: readonly FailedNode[]
+}
+
+/** A node of a job, by its rank. */
+export interface FailedNode {
+  readonly job: JobHandle
+  readonly node: number
 }
 
 /** Where jobs run. Five members; capabilities are fields, absent when unknown. */

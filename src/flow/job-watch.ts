@@ -25,6 +25,8 @@ export interface JobEnd {
   readonly state: 'failed' | 'cancelled' | 'lost' | 'stopped' | 'unproved'
   readonly exitCode?: number | undefined
   readonly reason?: string | undefined
+  /** Rank of the node that failed first, where its executor knows. */
+  readonly node?: number | undefined
   /** In ms since 1970. */
   readonly at: number
 }

@@ -72,7 +72,7 @@ describe('kubernetes', () => {
   it('fails with the exit code of the node that failed first, and stops the others', async () => {
     const job = await submit(shell('if [ "$VC_TASK_INDEX" = 1 ]; then exit 3; fi; exec sleep 600', 3))
     const { last } = await watchToEnd(job)
-    expect(last).toEqual({ type: 'state', state: 'failed', exitCode: 3, reason: 'node 1: failed first' })
+    expect(last).toEqual({ type: 'state', state: 'failed', exitCode: 3, reason: 'node 1: failed first', node: 1 })
     expect(cluster.jobs.get(job.name as string)!.pods.every(pod => pod.process!.end)).toBe(true)
   })
 
@@ -82,7 +82,28 @@ describe('kubernetes', () => {
       if (update.type === 'log' && update.node === 1) await cluster.evict(job.name as string, 1)
     })
     const reason = 'node 1: Evicted: The node was low on resource: ephemeral-storage.'
-    expect(last).toEqual({ type: 'state', state: 'lost', reason })
+    expect(last).toEqual({ type: 'state', state: 'lost', reason, node: 1 })
+  })
+
+  it('keeps the next try away from the machine of a node that failed, beside what the user asks for', async () => {
+    const first = await submit(shell('echo up; exec sleep 600', 2))
+    await watchToEnd(first, async update => {
+      if (update.type === 'log' && update.node === 1) await cluster.evict(first.name as string, 1)
+    })
+    const zone = { matchExpressions: [{ key: 'zone', operator: 'In', values: ['a'] }] }
+    const asked = { nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [zone] } } }
+    const logDir = await mkdtemp(join(dir, 'job-'))
+    const avoid = [{ job: first, node: 1 }]
+    const executor = make({ podSpec: { affinity: asked } })
+    const job = await executor.submit(shell('true', 2), { id: 'train-0123456789ab-2', logDir, signal, avoid })
+    expect(job.leftOut).toEqual(['machine-1'])
+    const { affinity } = cluster.jobs.get(job.name as string)!.body.spec.tasks[0]!.template.spec
+    const away = { key: 'metadata.name', operator: 'NotIn', values: ['machine-1'] }
+    expect(affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms).toEqual([
+      { ...zone, matchFields: [away] },
+    ])
+    expect((await watchToEnd(job)).last).toMatchObject({ state: 'succeeded' })
+    expect(await readFile(join(logDir, 'machine-1'), 'utf8')).toBe('machine-2')
   })
 
   it('tells that memory ran out', async () => {

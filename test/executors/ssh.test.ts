@@ -132,6 +132,38 @@ describe.skipIf(reason)(`ssh${reason ? ` (${reason})` : ''}`, () => {
     await make().cancel(job)
   })
 
+  it('ends what an earlier try left running on a host that was out of reach, and takes other hosts first', async () => {
+    const hosts = [one.host, two.host]
+    const options = { hosts, knownHostsFile: one.options.knownHostsFile, lostAfterMs: 300 }
+    const launch = shell('echo $$; exec sleep 600')
+    const first = await submit(launch, options)
+    let pid = 0
+    const story = (async () => {
+      const all: JobUpdate[] = []
+      for await (const update of make(options).watch(first, { signal })) {
+        all.push(update)
+        if (update.type !== 'log') continue
+        pid = Number(update.line)
+        await one.stop()
+      }
+      return all.at(-1)
+    })()
+    expect(await story).toMatchObject({ state: 'lost', reason: expect.stringContaining('out of reach') })
+    expect(processIdentity(pid)).toBeDefined()
+    await one.start()
+    const avoid = [{ job: first, node: 0 }]
+    const again = await mkdtemp(join(dir, 'log-'))
+    const second = await make(options).submit(launch, { id: 'train-2', logDir: again, signal, avoid })
+    expect(second).toMatchObject({ hosts: [{ name: two.host.name }], leftOut: [one.host.name] })
+    expect(processIdentity(pid)).toBeUndefined()
+    await make(options).cancel(second)
+    const both = { ...shell('true'), nodes: 2 }
+    const third = await make(options).submit(both, { id: 'train-3', logDir, signal, avoid })
+    expect(third).toMatchObject({ hosts: [{ name: two.host.name }, { name: one.host.name }] })
+    expect(third.leftOut).toBeUndefined()
+    for await (const _ of make(options).watch(third, { signal }));
+  })
+
   it('refuses a host whose key is not known, at once', async () => {
     await writeFile(join(logDir, 'none'), '')
     const submitted = submit(shell('true'), { knownHostsFile: join(logDir, 'none') })

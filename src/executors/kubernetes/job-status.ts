@@ -30,6 +30,7 @@ const Terminated = z.object({
 export type Pod = z.infer<typeof Pod>
 export const Pod = z.object({
   metadata: z.object({ name: z.string(), uid: z.string(), labels: z.record(z.string(), z.string()).optional() }),
+  spec: z.object({ nodeName: z.string().optional() }).optional(),
   status: z
     .object({
       phase: z.string().optional(),
@@ -134,8 +135,12 @@ function howFailed(pods: readonly Pod[], nodes = 1): StateUpdate | undefined {
   for (const pod of pods) {
     const { reason, message, conditions } = pod.status ?? {}
     const disruption = conditions?.find(({ type, status }) => type === 'DisruptionTarget' && status === 'True')
-    if (disruption) return withReason('lost', at(pod, words(disruption.reason, disruption.message)))
-    if (reason && taken.includes(reason)) return withReason('lost', at(pod, words(reason, message)))
+    const why = disruption
+      ? words(disruption.reason, disruption.message)
+      : reason && taken.includes(reason)
+        ? words(reason, message)
+        : undefined
+    if (why !== undefined) return { ...withReason('lost', at(pod, why)), ...node(pod, nodes) }
   }
   const [first] = pods
     .flatMap(pod => {
@@ -150,10 +155,12 @@ function howFailed(pods: readonly Pod[], nodes = 1): StateUpdate | undefined {
   return {
     ...withReason('failed', nodes > 1 || reason ? at(pod, reason ?? 'failed first') : undefined),
     ...code(end),
+    ...node(pod, nodes),
   }
 }
 
 const code = ({ exitCode }: { exitCode: number }) => ({ exitCode })
+const node = (pod: Pod, nodes: number) => (nodes > 1 ? { node: rankOf(pod) } : {})
 const at = (pod: Pod, what: string) => `node ${rankOf(pod)}: ${what}`
 const words = (reason?: string, message?: string) => [reason, message].filter(Boolean).join(': ')
 

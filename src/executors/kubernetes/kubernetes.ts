@@ -5,6 +5,7 @@ import { isKept, keptUpdates } from '../kept-updates.ts'
 import { type ClusterClient, clusterClient } from './cluster-client.ts'
 import { jobPath, type KubernetesJob, pathOf, readJob, readPods } from './cluster-job.ts'
 import { hasEnded, jobState, podHasEnded, rankOf, VolcanoStatus } from './job-status.ts'
+import { machinesOf } from './machines.ts'
 import type { KubernetesOptions } from './options.ts'
 import { type ApiObject, idAnnotation, jobName, volcanoJob } from './volcano-job.ts'
 import { noteCancelled, watchJob } from './watch-job.ts'
@@ -38,9 +39,10 @@ export function kubernetes(options: KubernetesOptions): Executor {
       return JSON.stringify(items.length === 1 ? job : { apiVersion: 'v1', kind: 'List', items }, undefined, 2)
     },
 
-    async submit(launch, { id, logDir, signal }) {
+    async submit(launch, { id, logDir, signal, avoid = [] }) {
       const called = jobName(id, logDir)
-      const { secret, rankTable, job } = volcanoJob(launch, { ...options, id, name: called })
+      const without = await machinesOf(avoid)
+      const { secret, rankTable, job } = volcanoJob(launch, { ...options, id, name: called, without })
       const client = await open()
       const path = (object: ApiObject) => pathOf(client.namespace, object)
       const parts = [secret, rankTable].filter(part => part !== undefined)
@@ -59,7 +61,16 @@ export function kubernetes(options: KubernetesOptions): Executor {
       const body = { metadata: { ownerReferences: [owner] } }
       for (const part of parts) await client.ask({ method: 'PATCH', path: path(part), body, signal })
       const { namespace } = client
-      return { executor: name, id, namespace, name: called, uid: metadata.uid, dir: logDir } satisfies KubernetesJob
+      const left = without.length > 0 ? { leftOut: without } : {}
+      return {
+        executor: name,
+        id,
+        namespace,
+        name: called,
+        uid: metadata.uid,
+        dir: logDir,
+        ...left,
+      } satisfies KubernetesJob
     },
 
     async *watch(handle, { signal }) {

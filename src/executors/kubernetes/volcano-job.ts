@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { InputError } from '../../errors.ts'
 import { isSecretName, type Launch, type Word } from '../../flow/launch.ts'
 import { type DialectFacts, dialects } from './dialects.ts'
+import { affinityWithout } from './machines.ts'
 import { mountsOf } from './mounts.ts'
 import type { KubernetesOptions } from './options.ts'
 
@@ -34,11 +35,17 @@ const weekSeconds = 7 * 24 * 3600
  *
  * Sources: volcano-sh/volcano ed72c7c8, config/crd/volcano/bases/batch.volcano.sh_jobs.yaml and
  * pkg/controllers/job/plugins/{env,svc}; Kubernetes' reference of `command` for `$(NAME)`.
+ * `without` names machines that it must not run on.
  * @throws InputError for a path that lies in no mount, and for fields of `podSpec` that are made here.
  */
 export function volcanoJob(
   launch: Launch,
-  { id, name, ...options }: KubernetesOptions & { readonly id: string; readonly name: string },
+  {
+    id,
+    name,
+    without = [],
+    ...options
+  }: KubernetesOptions & { readonly id: string; readonly name: string; readonly without?: readonly string[] },
 ): JobObjects {
   const dialect = launch.devicesPerNode > 0 ? dialects[options.dialect] : undefined
   const env = { ...options.env, ...launch.env }
@@ -100,6 +107,7 @@ export function volcanoJob(
       automountServiceAccountToken: false,
       ...(onHostNetwork ? { hostNetwork: true, dnsPolicy: 'ClusterFirstWithHostNet' } : {}),
       ...extra,
+      ...(without.length > 0 ? { affinity: affinityWithout(without, extra.affinity) } : {}),
       containers: [
         {
           ...{ name: taskName, image: options.image },

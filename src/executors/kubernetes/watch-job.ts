@@ -7,6 +7,7 @@ import type { ClusterClient } from './cluster-client.ts'
 import { type KubernetesJob, podsPath, readJob, readPod, readPods } from './cluster-job.ts'
 import { followPodLog } from './follow-pod-log.ts'
 import { hasEnded, hasStarted, jobState, type Pod, podHasEnded, rankOf, type StateUpdate } from './job-status.ts'
+import { noteMachine } from './machines.ts'
 import { taskName } from './volcano-job.ts'
 
 export interface WatchOptions {
@@ -36,6 +37,7 @@ async function followJob(options: WatchOptions, producing: Producing<JobUpdate>)
     const pods = found ? await readPods(client, job, signal) : []
     for (const pod of pods) {
       seen.set(pod.metadata.uid, pod)
+      await noteMachine(job, pod)
       if (hasStarted(pod)) logs.follow(pod)
     }
     const all = [...seen.values()].sort((a, b) => rankOf(a) - rankOf(b))

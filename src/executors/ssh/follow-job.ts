@@ -65,6 +65,7 @@ function endState({ hosts }: SshJob, ends: ReadonlyMap<number, NodeEnd>): JobUpd
   if (!failed) return { type: 'state', state: 'succeeded', exitCode: 0 }
   const [rank, { exitCode, reason }] = failed
   const where = hosts.length === 1 ? hosts[rank]!.name : `node ${rank}, ${hosts[rank]!.name}`
-  if (exitCode === undefined) return { type: 'state', state: 'lost', reason: `${where}: ${reason}` }
-  return { type: 'state', state: 'failed', exitCode, ...(hosts.length === 1 ? {} : { reason: where }) }
+  const node = hosts.length === 1 ? {} : { node: rank }
+  if (exitCode === undefined) return { type: 'state', state: 'lost', reason: `${where}: ${reason}`, ...node }
+  return { type: 'state', state: 'failed', exitCode, ...(hosts.length === 1 ? {} : { reason: where }), ...node }
 }

@@ -11,7 +11,10 @@ export interface SshClientOptions {
   readonly identityFile?: string
   /** File with the hosts' public keys, used instead of the user's own and the system's. */
   readonly knownHostsFile?: string
-  /** How long a host may be out of reach before its part of a job is given up, in ms; default 600,000. */
+  /**
+   * How long a host may be out of reach before its part of a job is given up, in ms; default 600,000. Hosts give signs of
+   * life every two seconds.
+   */
   readonly lostAfterMs?: number
 }
 

@@ -6,6 +6,7 @@ import type { Executor } from '../../flow/executor.ts'
 import { shellLine } from '../../flow/launch.ts'
 import { jobName } from '../job-name.ts'
 import { isKept, keptUpdates } from '../kept-updates.ts'
+import { chooseHosts, endEarlier } from './choose-hosts.ts'
 import { copiedFiles, sendFiles } from './copied-files.ts'
 import { followJob } from './follow-job.ts'
 import { parseHost, type SshHost } from './host.ts'
@@ -15,7 +16,8 @@ import { type SshClientOptions, sshClient } from './ssh-client.ts'
 import type { SshJob } from './ssh-job.ts'
 
 export interface SshOptions extends SshClientOptions {
-  /** Hosts as `user@name:port` or records; a job of n nodes runs on the first n, of which the first is the master. */
+  /** Hosts as `user@name:port` or records; a job of n nodes runs on the first n, of which the first is the master.
+   * Hosts on which an earlier try of it failed come last. */
   readonly hosts: readonly (string | SshHost)[]
   /** NPUs of each host; absent: unknown, and layouts are not checked against it. */
   readonly devicesPerNode?: number
@@ -55,15 +57,17 @@ export function ssh(options: SshOptions): Executor {
         .map(host => host.name)
         .join(', ')}: ${shellLine(launch)}`,
 
-    async submit(launch, { id, logDir, signal }) {
+    async submit(launch, { id, logDir, signal, avoid = [] }) {
       if (launch.nodes > hosts.length)
         throw new InputError(`ssh: the job needs ${launch.nodes} nodes, and there are ${hosts.length} hosts.`)
-      const on = hosts.slice(0, launch.nodes)
+      const { on, leftOut } = chooseHosts(hosts, launch.nodes, avoid)
       const root = options.jobRoot ?? '.ascendflow/jobs'
       const places = on.map((_, rank) => ({ root, job: `${rank}.${jobName(id, logDir)}` }))
       const copy = copiedFiles(launch, sharedRoots)
-      const base = { executor: name, id, dir: logDir, places, hosts: on, fetched: copy.fetched }
+      const left = leftOut.length > 0 ? { leftOut: leftOut.map(host => host.name) } : {}
+      const base = { executor: name, id, dir: logDir, places, hosts: on, fetched: copy.fetched, ...left }
       if (isKept(logDir)) return { ...base, folders: [] } satisfies SshJob
+      await endEarlier(client, avoid, graceMs)
       const asked = { job: id, withinMs: submitWithinMs, signal }
       const written = [...new Set([...copy.sent, ...copy.fetched].map(path => dirname(path)))]
       const folders =

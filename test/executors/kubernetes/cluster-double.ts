@@ -294,6 +294,7 @@ function podView({ body }: DoubleJob, { name, rank, uid, process: run, status }:
     message: '0/4 nodes are available: 4 Insufficient huawei.com/ascend-1980.',
   }
   return {
+    spec: run ? { nodeName: machineOf(body, rank) } : {},
     metadata: {
       name,
       uid,
@@ -301,6 +302,15 @@ function podView({ body }: DoubleJob, { name, rank, uid, process: run, status }:
     },
     status: { phase, containerStatuses: [{ state }], ...(run ? {} : { conditions: [unschedulable] }), ...status },
   }
+}
+
+/** Machines are `machine-0`, `machine-1`, …, of which each pod gets the next that its affinity does not forbid. */
+function machineOf({ spec }: Job, rank: number): string {
+  const { affinity } = spec.tasks[0]!.template.spec
+  const terms = affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms ?? []
+  const forbidden = terms.flatMap(({ matchFields = [] }) => matchFields.flatMap(({ values }) => values))
+  const names = Array.from({ length: 9 }, (_, n) => `machine-${n}`).filter(name => !forbidden.includes(name))
+  return names[rank]!
 }
 
 function kubeconfigOf(server: string) {

@@ -102,7 +102,30 @@ const Volume = z.strictObject({
   persistentVolumeClaim: z.strictObject({ claimName: text }).optional(),
 })
 
+/** Source: Kubernetes' reference of NodeAffinity and its validation: `matchFields` knows one field, and one value. */
+const NodeAffinity = z.strictObject({
+  requiredDuringSchedulingIgnoredDuringExecution: z.strictObject({
+    nodeSelectorTerms: z
+      .array(
+        z.strictObject({
+          matchFields: z
+            .array(
+              z.strictObject({
+                ...{ key: z.literal('metadata.name'), operator: z.enum(['In', 'NotIn']), values: z.tuple([text]) },
+              }),
+            )
+            .optional(),
+          matchExpressions: z
+            .array(z.strictObject({ key: text, operator: z.enum(['In', 'NotIn', 'Exists']), values: z.array(text) }))
+            .optional(),
+        }),
+      )
+      .min(1),
+  }),
+})
+
 const PodSpec = z.strictObject({
+  affinity: z.strictObject({ nodeAffinity: NodeAffinity.optional() }).optional(),
   containers: z.array(Container).min(1),
   volumes: z.array(Volume),
   restartPolicy: z.enum(['Always', 'OnFailure', 'Never']),
@@ -113,15 +136,7 @@ const PodSpec = z.strictObject({
   dnsPolicy: z.enum(['ClusterFirst', 'ClusterFirstWithHostNet', 'Default', 'None']).optional(),
   nodeSelector: z.record(text, text).optional(),
   imagePullSecrets: z.array(z.strictObject({ name: text })).optional(),
-  ...unused(
-    'activeDeadlineSeconds',
-    'affinity',
-    'dnsConfig',
-    'ephemeralContainers',
-    'hostAliases',
-    'hostIPC',
-    'hostPID',
-  ),
+  ...unused('activeDeadlineSeconds', 'dnsConfig', 'ephemeralContainers', 'hostAliases', 'hostIPC', 'hostPID'),
   ...unused('hostUsers', 'hostname', 'hostnameOverride', 'initContainers', 'nodeName', 'os', 'overhead'),
   ...unused('preemptionPolicy', 'priority', 'priorityClassName', 'readinessGates', 'resourceClaims', 'resources'),
   ...unused('runtimeClassName', 'schedulerName', 'schedulingGates', 'schedulingGroup', 'securityContext'),
