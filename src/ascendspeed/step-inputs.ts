@@ -114,7 +114,9 @@ export interface TrainStepInput
     | 'tokenizer'
   > {
   readonly init: CheckpointLike
-  readonly parallel?: { readonly tp?: number | undefined; readonly pp?: number | undefined } | undefined
+  readonly parallel?:
+    | { readonly tp?: number | undefined; readonly pp?: number | undefined; readonly cp?: number | undefined }
+    | undefined
   readonly devicesPerNode?: number | undefined
   readonly validation?: Folder | undefined
   readonly dtype: StoredType
@@ -139,12 +141,12 @@ export function trainingOfStep(input: TrainStepInput, facts: TrainStepFacts): To
   const { init, parallel, validation, nodes, dtype, ...rest } = input
   const { evaluation, ...others } = facts
   const { architecture, layout, layersPerStage, layersPerVirtualStage } = init
-  const { tp = init.tp, pp = init.pp } = parallel ?? {}
+  const { tp = init.tp, pp = init.pp, cp = 1 } = parallel ?? {}
   if (validation && !evaluation) throw new InputError('Validation data needs an interval and a number of iterations.')
   return {
     ...{ ...rest, ...others, architecture, layout, nodes, load: init.path },
-    parallel: { tp, pp, layersPerStage, layersPerVirtualStage },
-    devicesPerNode: input.devicesPerNode ?? Math.ceil((tp * pp) / nodes),
+    parallel: { tp, pp, cp, layersPerStage, layersPerVirtualStage },
+    devicesPerNode: input.devicesPerNode ?? Math.ceil((tp * pp * cp) / nodes),
     dtype: halfType(dtype) ?? 'bf16',
     validation: validation && evaluation && { path: validation.path, ...evaluation },
   }

@@ -21,7 +21,11 @@ import { trainingEnvironment } from './training-environment.ts'
 export interface ToolchainTraining {
   readonly architecture: Architecture
   readonly layout: 'legacy' | 'mcore'
-  readonly parallel: ToolchainParallel
+  readonly parallel: ToolchainParallel & { readonly cp?: number | undefined }
+  readonly recompute?: 'none' | 'selective' | 'full' | undefined
+  /** Layers of each stage or chunk that `full` computes again; default all. */
+  readonly recomputeNumLayers?: number | undefined
+  readonly distributedOptimizer?: boolean | undefined
   readonly nodes: number
   readonly devicesPerNode: number
   /** Whether all nodes see the same files; default true. */
@@ -106,13 +110,25 @@ export function trainCommand(toolchain: Toolchain, training: ToolchainTraining):
   return { ...torchrun(script, words, { nodes, devicesPerNode, env }), dir, generation, parsers: ['train'] }
 }
 
-function parallelWords({ parallel, nodes, sharedStorage = true }: ToolchainTraining): readonly Word[] {
-  const { tp, pp } = parallel
+function parallelWords(training: ToolchainTraining): readonly Word[] {
+  const { parallel, nodes, sharedStorage = true, distributedOptimizer = false } = training
+  const { tp, pp, cp = 1 } = parallel
   return [
     ...['--tensor-model-parallel-size', tp, '--pipeline-model-parallel-size', pp, ...stageWords(parallel)],
     ...(tp > 1 ? ['--sequence-parallel'] : []),
+    ...(cp > 1 ? ['--context-parallel-size', cp] : []),
+    ...(distributedOptimizer ? ['--use-distributed-optimizer'] : []),
+    ...recomputeWords(training),
     ...(nodes > 1 && !sharedStorage ? ['--no-shared-storage'] : []),
   ]
+}
+
+/** `uniform` shares of one layer are all layers, each by itself; `block` are the first layers of each stage. */
+function recomputeWords({ recompute = 'none', recomputeNumLayers }: ToolchainTraining): readonly Word[] {
+  if (recompute === 'none') return []
+  const method = recomputeNumLayers === undefined ? 'uniform' : 'block'
+  const full = ['--recompute-method', method, '--recompute-num-layers', recomputeNumLayers ?? 1]
+  return ['--recompute-granularity', recompute, ...(recompute === 'full' ? full : [])]
 }
 
 function promptWords({ generation }: Toolchain, { promptType }: ToolchainTraining): readonly Word[] {

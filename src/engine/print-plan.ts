@@ -83,10 +83,14 @@ function estimateLines(estimate: Estimate, columns: number): string[] {
 
 function nearestWords({ nearest, devices }: Estimate): readonly string[] {
   if (!nearest) return ['no layout fits']
-  const { tp, pp, cp, dp, microBatchSize, bytes } = nearest
+  const { tp, pp, cp, dp, microBatchSize, distributedOptimizer, recompute, recomputeNumLayers, bytes } = nearest
   return [
     `tp ${tp} · pp ${pp}${cp > 1 ? ` · cp ${cp}` : ''} · dp ${dp} on ${nearest.devices === devices ? 'the same' : nearest.devices} devices`,
     `microBatchSize ${microBatchSize}`,
+    ...(distributedOptimizer ? ['distributedOptimizer'] : []),
+    ...(recompute === 'none'
+      ? []
+      : [`recompute ${recompute}${recomputeNumLayers ? ` of ${recomputeNumLayers} layers` : ''}`]),
     `${gib(bytes)} GiB`,
     `${seconds(nearest.secondsPerIteration)} an iteration`,
   ]

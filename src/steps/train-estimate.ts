@@ -26,7 +26,11 @@ export function estimateTraining(known: Known<TrainInput>, premises: Premises): 
   const flags = { replicateQueryGroups: true, useMcoreModels: known.init?.layout === 'mcore' }
   const nearest = fits
     ? undefined
-    : nearestLayout(training, { device, efficiency, iterations, pricePerDeviceHour, flags })
+    : nearestLayout(training, {
+        ...{ device, efficiency, iterations, pricePerDeviceHour, flags },
+        // The embedded trainer has none of these, whatever its estimate is for.
+        savings: known.toolchain !== undefined,
+      })
   return {
     devices: worldSize,
     memory: { bytes: peak.bytes, usableBytes, fits, parts: { ...peak.parts } },
@@ -48,16 +52,18 @@ export function modelShape(architecture: Known<Architecture> = {}): ModelShape |
 function shapeOf(known: Known<TrainInput>): TrainingShape | undefined {
   const { init, parallel, nodes = 1, devicesPerNode, data, lora, dtype, seqLength } = known
   const { microBatchSize, globalBatchSize, maxPositionEmbeddings = init?.architecture?.maxPositionEmbeddings } = known
-  const { tp = init?.tp, pp = init?.pp } = parallel ?? {}
+  const { tp = init?.tp, pp = init?.pp, cp = 1 } = parallel ?? {}
   const model = modelShape(init?.architecture)
   if (!tp || !pp || !model || !seqLength) return undefined
   const { layersPerStage, layersPerVirtualStage } = init ?? {}
-  const worldSize = nodes * (devicesPerNode ?? Math.ceil((tp * pp) / nodes))
+  const worldSize = nodes * (devicesPerNode ?? Math.ceil((tp * pp * cp) / nodes))
+  const { recompute, recomputeNumLayers, distributedOptimizer } = known
   return {
     model: { ...model, maxPositionEmbeddings },
-    layout: { tp, pp, worldSize, layersPerStage, layersPerVirtualStage },
+    layout: { tp, pp, cp, worldSize, layersPerStage, layersPerVirtualStage },
     ...{ microBatchSize, globalBatchSize, seqLength, loraRank: lora?.r ?? undefined },
     task: lora ? 'lora' : data?.instruction ? 'sft' : 'pretrain',
+    ...{ recompute, recomputeNumLayers, distributedOptimizer },
     precision: dtype === 'fp16' ? 'fp16' : 'bf16',
   }
 }

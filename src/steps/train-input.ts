@@ -23,12 +23,20 @@ export const TrainInput = z.object({
   parallel: z
     .strictObject({
       ...{ tp: size.optional(), pp: size.optional() },
+      /** Context parallel size; default 1. With a toolchain and Megatron core's models only. */
+      cp: size.optional(),
       /** Layers of each stage, where they are not equal shares. */
       layersPerStage: z.array(size).readonly().optional(),
       /** Layers of a virtual stage; absent: none, or as in `init` while `pp` is the same. */
       layersPerVirtualStage: size.optional(),
     })
     .optional(),
+  /** Activations that are computed again instead of kept: attention's (`selective`), whole layers' (`full`); default none. */
+  recompute: z.enum(['none', 'selective', 'full']).optional(),
+  /** Layers of each stage (of each chunk, with virtual stages) that `full` computes again; default all. */
+  recomputeNumLayers: size.optional(),
+  /** Whether replicas share out the optimizer's state; default false. */
+  distributedOptimizer: z.boolean().optional(),
   nodes: size.default(1),
   /** NPUs of each node; default: as many as one model replica needs. */
   devicesPerNode: size.optional(),

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { InputError, LayoutError, UnsupportedError } from '../errors.ts'
 import type { Known } from '../flow/call.ts'
 import { checkLayout } from '../layout/legality.ts'
+import type { LayoutFlags } from '../layout/proposal.ts'
 import { guideIterations, trainingIterations } from '../layout/training-iterations.ts'
 import { type TrainingSchedule, trainingSchedule } from '../layout/training-schedule.ts'
 import type { Architecture } from '../models/architecture.ts'
@@ -18,15 +19,14 @@ export function checkTraining(known: Known<TrainInput>): string {
   const tp = parallel?.tp ?? init?.tp
   const pp = parallel?.pp ?? init?.pp
   if (tp === undefined || pp === undefined) return 'layout known after conversion'
-  const worldSize = nodes * (known.devicesPerNode ?? Math.ceil((tp * pp) / nodes))
+  const cp = parallel?.cp ?? 1
+  const worldSize = nodes * (known.devicesPerNode ?? Math.ceil((tp * pp * cp) / nodes))
   const { architecture = {} } = init ?? {}
   const maxPositionEmbeddings = known.maxPositionEmbeddings ?? architecture.maxPositionEmbeddings
   checkLayout({
     model: { ...architecture, maxPositionEmbeddings },
     layout: {
-      tp,
-      pp,
-      worldSize,
+      ...{ tp, pp, cp, worldSize },
       layersPerStage: init?.layersPerStage,
       layersPerVirtualStage: init?.layersPerVirtualStage,
     },
@@ -34,10 +34,12 @@ export function checkTraining(known: Known<TrainInput>): string {
     flags: {
       replicateQueryGroups: true,
       ...{ useMcoreModels: init?.layout === 'mcore', bf16: dtype === 'bf16', fp16: dtype === 'fp16' },
+      ...recomputeFlags(known),
+      useDistributedOptimizer: known.distributedOptimizer,
       ...{ lr, minLr, trainIters: iterationsOf(known), lrDecayIters, lrWarmupIters, lrWarmupFraction },
     },
   })
-  if (!known.toolchain) refuseOtherAttention(architecture, seqLength)
+  if (!known.toolchain) refuseOnCpu(known)
   const cut = cutAnew(known)
   // Plans reshard what they know of; this was not known when the plan was made.
   if (cut && init?.tp && init.pp)
@@ -46,9 +48,21 @@ export function checkTraining(known: Known<TrainInput>): string {
       { hint: 'Run it again: then the plan knows how they are cut and reshards them.' },
     )
   checkStart(known)
-  const dp = worldSize / (tp * pp)
+  const dp = worldSize / (tp * pp * cp)
   const micro = globalBatchSize === undefined ? '' : ` · ${globalBatchSize / (microBatchSize * dp)} micro batches`
-  return `tp ${tp} · pp ${pp} · dp ${dp}${micro}`
+  return `tp ${tp} · pp ${pp}${cp === 1 ? '' : ` · cp ${cp}`} · dp ${dp}${micro}`
+}
+
+/** As the toolchain's flags say it: some layers of each stage are a block, all of them are uniform shares of one. */
+function recomputeFlags({ recompute = 'none', recomputeNumLayers }: Known<TrainInput>): LayoutFlags {
+  if (recompute !== 'full' && recomputeNumLayers !== undefined)
+    throw new InputError(`recomputeNumLayers ${recomputeNumLayers} goes with recompute: 'full', not '${recompute}'.`, {
+      field: 'recomputeNumLayers',
+    })
+  if (recompute === 'none') return {}
+  if (recompute === 'selective') return { recomputeGranularity: recompute }
+  const recomputeMethod = recomputeNumLayers === undefined ? 'uniform' : 'block'
+  return { recomputeGranularity: recompute, recomputeMethod, recomputeNumLayers: recomputeNumLayers ?? 1 }
 }
 
 /**
@@ -65,11 +79,9 @@ export function cutAnew({ parallel, init }: Pick<Known<TrainInput>, 'parallel' |
   return isDeepStrictEqual(cut, sizesOf({ ...init, tp, pp })) ? undefined : cut
 }
 
-/** What a training goes on from must leave something to do, and stages must be those that its trainer can save. */
+/** What a training goes on from must leave it something to do. */
 function checkStart(known: Known<TrainInput>): void {
-  const { finetune = true, init, lora, parallel, toolchain } = known
-  if (!toolchain && (parallel?.layersPerStage || parallel?.layersPerVirtualStage))
-    throw new UnsupportedError('the embedded trainer saves equal stages without virtual ones.')
+  const { finetune = true, init, lora } = known
   if (finetune) return
   if (lora || init?.loraBase)
     throw new UnsupportedError('a training of adapters does not go on from another call yet.', {
@@ -118,7 +130,22 @@ export function scheduleFacts(known: Known<TrainInput>): readonly string[] {
   ]
 }
 
-/** The embedded trainer computes full attention with plain RoPE. */
+/** The embedded trainer has one device, saves equal stages, and computes full attention with plain RoPE. */
+function refuseOnCpu({ init, parallel, recompute, distributedOptimizer, seqLength }: Known<TrainInput>): void {
+  const choice = [
+    parallel?.layersPerStage && 'stages of unequal layers',
+    parallel?.layersPerVirtualStage && 'virtual stages',
+    (parallel?.cp ?? 1) > 1 && `cp ${parallel?.cp}`,
+    recompute && recompute !== 'none' && 'recompute',
+    distributedOptimizer && 'distributedOptimizer',
+  ].find(Boolean)
+  if (choice)
+    throw new UnsupportedError(`the embedded trainer has no like of ${choice}.`, {
+      hint: 'Name a toolchain to train with on NPUs.',
+    })
+  refuseOtherAttention(init?.architecture ?? {}, seqLength)
+}
+
 function refuseOtherAttention(model: Known<Architecture>, seqLength = 0): void {
   const { ropeScaling, rotaryPercent, alibi, qkNorm, slidingWindow } = model
   const found = [

@@ -64,8 +64,8 @@ export const train = defineStep({
       return there
         ? [`${name} has ${there} NPUs, which the embedded trainer leaves idle: name a toolchain to train on them.`]
         : []
-    const { tp = init?.tp, pp = init?.pp } = parallel ?? {}
-    const needed = devicesPerNode ?? (tp && pp && Math.ceil((tp * pp) / (nodes ?? 1)))
+    const { tp = init?.tp, pp = init?.pp, cp = 1 } = parallel ?? {}
+    const needed = devicesPerNode ?? (tp && pp && Math.ceil((tp * pp * cp) / (nodes ?? 1)))
     return there === undefined
       ? [`${name} does not say how many NPUs it has; the job is started as if there were ${needed ?? 'enough'}.`]
       : []

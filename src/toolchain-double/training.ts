@@ -61,9 +61,9 @@ interface Training {
 
 async function lead(run: Training): Promise<number> {
   const { tool, flags, place, meeting } = run
-  const { tp, pp, dp } = sizes(flags, place)
+  const { tp, pp, cp, dp } = sizes(flags, place)
   tool.print(
-    `using world size: ${place.world}, data-parallel size: ${dp}, context-parallel size: 1 tensor-model-parallel size: ${tp}, pipeline-model-parallel size: ${pp} `,
+    `using world size: ${place.world}, data-parallel size: ${dp}, context-parallel size: ${cp} tensor-model-parallel size: ${tp}, pipeline-model-parallel size: ${pp} `,
   )
   const all = new Map<string, readonly string[] | number>([...flags, ['world-size', place.world], ['rank', place.rank]])
   for (const line of argumentLines(tool, all)) tool.print(line)
@@ -177,15 +177,16 @@ function datetime(tool: Tool, event: string): void {
 function sizes(flags: ParsedFlags, { world }: TrainingPlace) {
   const one = (name: string, otherwise: number) => Number(flags.get(name)?.[0] ?? otherwise)
   const [tp, pp] = [one('tensor-model-parallel-size', 1), one('pipeline-model-parallel-size', 1)]
+  const cp = one('context-parallel-size', 1)
   const micro = one('micro-batch-size', 1)
-  return { tp, pp, dp: Math.floor(world / (tp * pp)), micro, global: one('global-batch-size', micro) }
+  return { tp, pp, cp, dp: Math.floor(world / (tp * pp * cp)), micro, global: one('global-batch-size', micro) }
 }
 
 /** Source: Megatron-LM core_r0.6.0, arguments.py:150-175, 383; microbatches.py:64-68. */
 function wrongSizes(flags: ParsedFlags, place: TrainingPlace): string | undefined {
-  const { tp, pp, dp, micro, global } = sizes(flags, place)
-  if (dp < 1 || place.world % (tp * pp) !== 0)
-    return `AssertionError: world size (${place.world}) is not divisible by tensor parallel size (${tp}) times pipeline parallel size (${pp})`
+  const { tp, pp, cp, dp, micro, global } = sizes(flags, place)
+  if (dp < 1 || place.world % (tp * pp * cp) !== 0)
+    return `AssertionError: world size (${place.world}) is not divisible by tensor parallel size (${tp}) times pipeline parallel size (${pp})${cp === 1 ? '' : ` times context parallel size (${cp})`}`
   if (global % (micro * dp) !== 0)
     return `AssertionError: global batch size (${global}) is not divisible by micro batch size (${micro}) times data parallel size (${dp})`
   return flags.has('save') && !flags.has('save-interval') ? 'AssertionError' : undefined

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { splitFlags, wordText } from '../../src/ascendspeed/flag-words.ts'
-import { trainCommand } from '../../src/ascendspeed/training-arguments.ts'
+import { generations } from '../../src/ascendspeed/generations.ts'
+import { type ToolchainTraining, trainCommand } from '../../src/ascendspeed/training-arguments.ts'
 import { loraTargets } from '../../src/models/lora-rules.ts'
 import { models } from '../../src/models/supported-model.ts'
 import { trainingOf } from './toolchain-work.ts'
@@ -43,6 +44,30 @@ describe.each(['modellink-rc3', 'mindspeed-llm'] as const)('trainings on %s', ge
         lora[0],
         ['--use-mcore-models', ...glm, ...(lora[1] ?? [])].toSorted(),
       ])
+    }
+  })
+})
+
+// Megatron-LM core_r0.6.0, arguments.py: recompute-* and use-distributed-optimizer; one layer a share is each by itself.
+describe('what saves memory', () => {
+  it.each<[Partial<ToolchainTraining>, readonly string[]]>([
+    [{}, []],
+    [{ recompute: 'none', distributedOptimizer: false }, []],
+    [{ recompute: 'selective' }, ['--recompute-granularity selective']],
+    [{ recompute: 'full' }, ['--recompute-granularity full', '--recompute-method uniform', '--recompute-num-layers 1']],
+    [
+      { recompute: 'full', recomputeNumLayers: 3 },
+      ['--recompute-granularity full', '--recompute-method block', '--recompute-num-layers 3'],
+    ],
+    [{ distributedOptimizer: true }, ['--use-distributed-optimizer']],
+    [{ parallel: { tp: 2, pp: 1, cp: 2 } }, ['--context-parallel-size 2']],
+  ])('%j is said in the flags of the toolchain, in each generation', (more, expected) => {
+    for (const generation of generations) {
+      const training = { ...trainingOf('llama2-7b', generation), ...more }
+      const lines = splitFlags(trainCommand({ generation, dir: '/toolchain' }, training).argv)
+        .filter(({ flag }) => /recompute|distributed-optimizer|context-parallel/.test(flag))
+        .map(({ flag, values }) => [flag, ...values.map(wordText)].join(' '))
+      expect(lines.toSorted(), generation).toEqual([...expected].toSorted())
     }
   })
 })

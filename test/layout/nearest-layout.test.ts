@@ -38,6 +38,16 @@ describe('nearestLayout', () => {
     }
   })
 
+  it('saves memory at the same sizes first where it may, and has other sizes where that is not enough', () => {
+    const savings = nearestLayout(at(8, 2, 64), { device, savings: true })
+    expect(savings).toMatchObject({ tp: 8, pp: 2, devices: 64, microBatchSize: 1 })
+    expect(savings!.distributedOptimizer || savings!.recompute !== 'none').toBe(true)
+    const { distributedOptimizer, recompute, recomputeNumLayers } = savings!
+    const saved = { ...at(8, 2, 64), distributedOptimizer, recompute, recomputeNumLayers }
+    expect(trainingMemory(saved, device).fits).toBe(true)
+    expect(nearestLayout(at(1, 1, 64), { device, savings: true })).toEqual(nearestLayout(at(1, 1, 64), { device }))
+  })
+
   it('takes a smaller micro batch where no tp and pp would do', () => {
     const nearest = nearestLayout(at(8, 4, 32, 4), { device })
     expect([nearest?.devices, nearest && nearest.microBatchSize < 4]).toEqual([32, true])

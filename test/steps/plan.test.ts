@@ -89,6 +89,18 @@ it('names the nearest layout that fits, with its numbers, and stays within 80 co
     /nearest {2}tp 8 · pp 4 · dp 2 on the same devices · microBatchSize 1 · \d+\.\d GiB\n {11}\d+\.\d s an iteration\n/,
   )
   for (const line of text.split('\n')) expect(line.length).toBeLessThanOrEqual(80)
+  const toolchain = ascendSpeed({ dir: '/opt/MindSpeed-LLM', generation: 'mindspeed-llm' })
+  const init = hfToMegatron({ model, parallel: { tp: 8, pp: 2 }, layout: 'mcore' })
+  const numbers = { nodes: 8, devicesPerNode: 8, seqLength: 4096, globalBatchSize: 64, lr: 1e-5 }
+  const onNpus = (more: object) =>
+    plan(train({ data, init, tokenizer: base, toolchain, ...numbers, ...more }), {
+      ...{ store: join(dir, 'none'), premises: { device: devices.snt9b } },
+    })
+  expect(String(await onNpus({}))).toMatch(/nearest {2}tp 8 · pp 2 · dp 4 on the same devices · .*distributedOptimizer/)
+  const saved = await onNpus({ distributedOptimizer: true, recompute: 'full' })
+  expect(saved.steps.at(-1)?.estimate?.memory.fits).toBe(true)
+  const contexts = await onNpus({ distributedOptimizer: true, recompute: 'full', parallel: { cp: 2 } })
+  expect(contexts.steps.at(-1)?.facts[0]).toBe('tp 8 · pp 2 · cp 2 · dp 2 · 32 micro batches')
   const small = await planned(1)
   expect(small.steps.flatMap(({ estimate }) => estimate?.nearest ?? [])).toMatchObject([{ devices: 32 }])
   expect(String(small)).toMatch(/nearest {2}tp \d · pp \d+ · dp 1 on 32 devices/)

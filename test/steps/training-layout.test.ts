@@ -106,7 +106,14 @@ describe('a training in another layout than its weights', { timeout: 120_000 }, 
     [
       'the embedded trainer cannot save it',
       { toolchain: undefined, parallel: { pp: 2, layersPerStage: [3, 1] } },
-      /equal stages/,
+      /no like of stages of unequal/,
+    ],
+    ['it asks the embedded trainer for savings', { toolchain: undefined, recompute: 'full' }, /no like of recompute/],
+    ['layers are recomputed only in part of nothing', { recomputeNumLayers: 2 }, /goes with recompute: 'full'/],
+    [
+      'legacy models are to share contexts',
+      { parallel: { cp: 2 }, devicesPerNode: 4 },
+      /cp 2 works with Megatron core's/,
     ],
   ])('is refused before anything runs where %s', async (_, more, message) => {
     const half = training(4, { trainIters: 4 })

@@ -102,7 +102,8 @@ function lostText(
   const from = Number(newestComplete ?? (finetune === false ? init.iteration : 0))
   const { iteration = from, elapsedMsPerIteration: ms } = lastMetrics
   const lost = Math.max(0, iteration - from)
-  const devices = nodes * (devicesPerNode ?? Math.ceil(((parallel?.tp ?? init.tp) * (parallel?.pp ?? init.pp)) / nodes))
+  const { tp = init.tp, pp = init.pp, cp = 1 } = parallel ?? {}
+  const devices = nodes * (devicesPerNode ?? Math.ceil((tp * pp * cp) / nodes))
   const hours = ms === undefined ? '' : ` (${((lost * ms * devices) / 3.6e6).toPrecision(2)} device-hours)`
   const begin =
     newestComplete === undefined
