@@ -28,6 +28,7 @@ export function showProgress(run: Listenable, options: ConsoleProgressOptions = 
         bars = new MultiBar({ format, stream, hideCursor: true, clearOnComplete: true }, Presets.shades_classic)
     })
   const atWork = new Map<string, StepView>()
+  const measured = new Map<string, string>()
 
   const say = (line: string) => {
     const text = `${stream.isTTY ? wrapWidth(line, stream.columns ?? 80) : line}\n`
@@ -61,9 +62,12 @@ export function showProgress(run: Listenable, options: ConsoleProgressOptions = 
     if (iteration === undefined || trainIters === undefined) return
     advance(step, { done: iteration, total: trainIters, note: trainingNote(values) })
   })
-  run.on('step.validation', ({ step, iteration, set, loss }) =>
-    say(`  ${step}  ${set ?? 'validation'} loss ${loss.toFixed(3)} at iteration ${iteration}`),
-  )
+  run.on('step.validation', ({ step, iteration, set, loss }) => {
+    const text = `${set ?? 'validation'} loss ${loss.toFixed(3)} at iteration ${iteration}`
+    // The end of a training tells the last measurement once more.
+    if (measured.get(step) !== text) say(`  ${step}  ${text}`)
+    measured.set(step, text)
+  })
   run.on('step.warning', ({ step, text }) => say(`! ${step}  ${text}`))
   run.on('step.retrying', ({ step, error }) => finish(step, `↻ ${step}  ${error.message}`))
   run.on('step.succeeded', ({ step, durationMs, facts }) =>
