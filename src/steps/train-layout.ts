@@ -45,7 +45,11 @@ export function checkTraining(known: Known<TrainInput>): string {
   if (cut && init?.tp && init.pp)
     throw new LayoutError(
       `training at ${sizesText(cut)} does not fit weights cut at ${sizesText({ ...init, tp: init.tp, pp: init.pp })}.`,
-      { hint: 'Run it again: then the plan knows how they are cut and reshards them.' },
+      {
+        hint: init.loraBase
+          ? 'Train adapters in the layout that they have, or reshard them and their base first.'
+          : 'Run it again: then the plan knows how they are cut and reshards them.',
+      },
     )
   checkStart(known)
   const dp = worldSize / (tp * pp * cp)
