@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto'
 import { InputError } from '../../errors.ts'
 import { isSecretName, type Launch, type Word } from '../../flow/launch.ts'
 import { type DialectFacts, dialects } from './dialects.ts'
-import { affinityWithout } from './machines.ts'
 import { mountsOf } from './mounts.ts'
+import { affinityWithout } from './node-affinity.ts'
 import type { KubernetesOptions } from './options.ts'
 
 /** The API objects of one job; the job comes last and owns the others. */
