@@ -20,10 +20,15 @@ export type LogLine =
 /** No line of the toolchain is longer; what stands behind it is not looked at. */
 export const longestLine = 16_384
 
-const phrase =
-  /(saving checkpoint at iteration|successfully saved checkpoint (?:at|from) iteration|successfully loaded checkpoint from)\s+/
-const saveTail = /^(\d+) to (.+?)(?: in \w+ format)?\s*$/
-const loadTail = /^(.+?)(?: \[[^\]]*\])? at iteration (\d+)\s*$/
+/** What stands before iteration and folder. */
+const phrases = [
+  ['saving checkpoint at iteration ', 'saving'],
+  ['successfully saved checkpoint at iteration ', 'saved'],
+  ['successfully saved checkpoint from iteration ', 'saved'],
+  ['successfully loaded checkpoint from ', 'loaded'],
+] as const
+const savedTo = /^(\d+) to (\S.*)$/
+const loadedFrom = /^(.+?)(?: \[[^\]]*\])? at iteration (\d+)$/
 
 /**
  * Reads one line of output of any generation, of any rank; undefined for what says nothing here, which most lines do.
@@ -59,19 +64,15 @@ export function plain(line: string): string {
 }
 
 function parseCheckpoint(text: string): LogLine | undefined {
-  const found = phrase.exec(text)
-  if (!found) return undefined
-  const rest = text.slice(found.index + found[0].length)
-  if (found[1]!.startsWith('successfully loaded')) {
-    const [, path, iteration] = loadTail.exec(rest) ?? []
-    return path === undefined ? undefined : { kind: 'checkpoint', state: 'loaded', iteration: Number(iteration), path }
+  const [phrase, state] = phrases.find(([words]) => text.includes(words)) ?? []
+  if (phrase === undefined || state === undefined) return undefined
+  const rest = text.slice(text.indexOf(phrase) + phrase.length).trim()
+  if (state === 'loaded') {
+    const [, path, iteration] = loadedFrom.exec(rest) ?? []
+    return path === undefined ? undefined : { kind: 'checkpoint', state, iteration: Number(iteration), path }
   }
-  const [, iteration, path] = saveTail.exec(rest) ?? []
-  if (path === undefined) return undefined
-  return {
-    ...{ kind: 'checkpoint', iteration: Number(iteration), path },
-    state: found[1]!.startsWith('saving') ? 'saving' : 'saved',
-  } as const
+  const [, iteration, path] = savedTo.exec(rest.endsWith(' format') ? rest.replace(/ in \w+ format$/, '') : rest) ?? []
+  return path === undefined ? undefined : { kind: 'checkpoint', state, iteration: Number(iteration), path }
 }
 
 /**

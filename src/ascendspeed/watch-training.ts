@@ -68,7 +68,8 @@ export function watchTraining(training: WatchedTraining, facts: WatchFacts): Job
       const line = parseLogLine(text)
       watchdog.read(line, at)
       if (line?.kind === 'iteration') return iterated(line.iteration, at)
-      evidence.note(job, number)
+      // What says that all is well is no evidence, whatever its path is called.
+      if (line?.kind !== 'checkpoint' && line?.kind !== 'validation') evidence.note(job, number)
       if (line) progress.other(line, at)
       return newsOf(line)
     },
