@@ -54,7 +54,8 @@ export async function appearInParts(
   // One after another, since parts may end at the same time and the last note must stay.
   let noted: Promise<void> = Promise.resolve()
   const note = (owner = processIdentity() ?? null) => {
-    noted = noted.catch(() => {}).then(() => writeWhole(notesFile, JSON.stringify({ format: 1, owner, plan, parts })))
+    const write = () => writeWhole(notesFile, JSON.stringify({ format: 1, owner, plan, parts }), { flush: isFlushed })
+    noted = noted.catch(() => {}).then(write)
     return noted
   }
   await mkdir(dirname(path), { recursive: true })

@@ -2,7 +2,7 @@ import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { FormatError } from '../errors.ts'
-import { writeWhole } from '../formats/atomic-file.ts'
+import { type Flushing, writeWhole } from '../formats/atomic-file.ts'
 import { type Dtype, dtypeBytes } from '../formats/tensor.ts'
 
 /** One tensor of a written file. */
@@ -67,6 +67,7 @@ const Manifest: z.ZodType<Manifest> = z.object({
 export async function writeManifest(
   dir: string,
   manifest: { plan: ConversionPlan; files: readonly ManifestFile[] },
+  options: Flushing = {},
 ): Promise<void> {
   const files = [...manifest.files].sort((a, b) => (a.file < b.file ? -1 : 1))
   const lines = files.map(({ file, byteLength, tensors }) => {
@@ -74,7 +75,7 @@ export async function writeManifest(
     return `  {"file":${JSON.stringify(file)},"byteLength":${byteLength},"tensors":[\n${rows}]}`
   })
   const plan = JSON.stringify(manifest.plan, null, 2)
-  await writeWhole(join(dir, manifestName), `{"format":1,"plan":${plan},"files":[\n${lines.join(',\n')}]}\n`)
+  await writeWhole(join(dir, manifestName), `{"format":1,"plan":${plan},"files":[\n${lines.join(',\n')}]}\n`, options)
 }
 
 /**

@@ -55,7 +55,7 @@ export async function writeHfModel(dir: string, options: WriteHfOptions): Promis
 }
 
 async function writeFolder(dir: string, options: WriteHfOptions): Promise<void> {
-  const { like, architecture, signal } = options
+  const { like, architecture, signal, flush: isFlushed = true } = options
   const tensors = storedTensors(options)
   const main = tensors.values().next().value!.dtype
   const config = await configFor(like, { architecture, dtype: main })
@@ -85,15 +85,18 @@ async function writeFolder(dir: string, options: WriteHfOptions): Promise<void> 
       if (isKept) advance(shard.tensors.reduce((sum, tensor) => sum + byteLength(tensor), 0))
     })
     await writeParts.finally(() => copier.close())
-    if (shards.length > 1)
-      await writeFlushed(join(folder, 'model.safetensors.index.json'), indexText(shards, totalBytes))
+    const writeText = async (name: string, text: string): Promise<void> => {
+      await writeFile(join(folder, name), text)
+      if (isFlushed) await flush(join(folder, name))
+    }
+    if (shards.length > 1) await writeText('model.safetensors.index.json', indexText(shards, totalBytes))
     for (const name of (await readdir(like)).filter(name => companionFiles.test(name) && name !== 'config.json')) {
       await copyFile(join(like, name), join(folder, name))
-      await flush(join(folder, name))
+      if (isFlushed) await flush(join(folder, name))
     }
-    await writeFlushed(join(folder, 'config.json'), config)
+    await writeText('config.json', config)
     checkCancelled(signal, what)
-    await writeManifest(folder, { plan, files })
+    await writeManifest(folder, { plan, files }, options)
   })
 }
 
@@ -202,11 +205,6 @@ const weightKeys: ReadonlySet<keyof Architecture> = new Set([
   ...(['numLayers', 'hiddenSize', 'ffnHiddenSize', 'numAttentionHeads', 'numQueryGroups', 'kvChannels'] as const),
   ...(['vocabSize', 'tiedEmbeddings', 'addQkvBias', 'qkNorm'] as const),
 ])
-
-async function writeFlushed(path: string, text: string): Promise<void> {
-  await writeFile(path, text)
-  await flush(path)
-}
 
 function byteLength({ dtype, shape }: TensorInfo): number {
   return shape.reduce((a, b) => a * b, dtypeBytes[dtype])

@@ -130,10 +130,10 @@ export async function writeMegatronCheckpoint(dir: string, options: WriteMegatro
       await writeParts.finally(() => copier.close())
       checkCancelled(signal, what)
       if (options.trainerState !== undefined) await copyTrainerState(options.trainerState, folder, options)
-      await writeManifest(folder, { plan, files })
+      await writeManifest(folder, { plan, files }, options)
     })
     if (options.resume) await removeTemporaries(trackerPath(dir))
-    await writeWhole(trackerPath(dir), String(iteration))
+    await writeWhole(trackerPath(dir), String(iteration), options)
   } finally {
     await base?.close()
   }

@@ -11,16 +11,20 @@ export function siblingTemp(path: string): string {
 /**
  * Makes a file or folder appear at `path` complete or not at all.
  *
- * `fill` writes a sibling temporary path; then it is flushed, renamed over `path`, and the folder is flushed.
- * When `fill` throws, nothing is left behind and `path` is as it was. A folder must not exist at `path` yet.
+ * `fill` writes a sibling temporary path; then it is flushed unless told not to, renamed over `path`, and the folder is
+ * flushed. When `fill` throws, nothing is left behind and `path` is as it was. A folder must not exist at `path` yet.
  */
-export async function appearWhole<T>(path: string, fill: (temporary: string) => Promise<T>): Promise<T> {
+export async function appearWhole<T>(
+  path: string,
+  fill: (temporary: string) => Promise<T>,
+  { flush: isFlushed = true }: Flushing = {},
+): Promise<T> {
   const temporary = siblingTemp(path)
   try {
     const result = await fill(temporary)
-    await flush(temporary)
+    if (isFlushed) await flush(temporary)
     await rename(temporary, path)
-    await flush(dirname(path))
+    if (isFlushed) await flush(dirname(path))
     return result
   } catch (error) {
     await rm(temporary, { recursive: true, force: true })
@@ -28,17 +32,23 @@ export async function appearWhole<T>(path: string, fill: (temporary: string) => 
   }
 }
 
+export interface Flushing {
+  /** Whether all is on the disk when it is done. Default true; a flush may have to wait for what others wrote, too. */
+  readonly flush?: boolean | undefined
+}
+
 /** Writes `data` to `path` whole or not at all, flushed to the disk when it returns; makes the folder if need be. */
-export async function writeWhole(path: string, data: string | Uint8Array): Promise<void> {
+export async function writeWhole(path: string, data: string | Uint8Array, options: Flushing = {}): Promise<void> {
   await mkdir(dirname(path), { recursive: true })
-  await appearWhole(path, async temporary => {
+  const fill = async (temporary: string) => {
     const file = await open(temporary, 'wx')
     try {
       await file.writeFile(data)
     } finally {
       await file.close()
     }
-  })
+  }
+  await appearWhole(path, fill, options)
 }
 
 /** Removes what killed writings of `path` left beside it; only where nobody else writes it. */
