@@ -1,4 +1,5 @@
 import { isUtf8 } from 'node:buffer'
+import { isBlank } from '../../formats/json-record.ts'
 import { type BpeModel, limits } from './bpe-model.ts'
 import { createTokenFinder, indexTokens } from './token-table.ts'
 import { tableVocabulary, type Vocabulary } from './vocabulary.ts'
@@ -272,8 +273,4 @@ function skipBlanks(cursor: Cursor): void {
   let at = cursor.at
   while (isBlank(bytes[at])) at++
   cursor.at = at
-}
-
-function isBlank(byte: number | undefined): boolean {
-  return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09
 }

@@ -9,6 +9,7 @@ import type { Template } from './post-processor.ts'
 import type { PreTokenizer } from './pre-tokenizer.ts'
 import type { PieceTables } from './section-encoder.ts'
 import { splitterKinds } from './split-pattern.ts'
+import { unitsOf } from './token-table.ts'
 
 /** A tokenizer's tables in the kernel's memory. Plain data, which threads share. */
 export interface KernelImage {
@@ -130,8 +131,4 @@ function tokenList(tokens: readonly string[]): Field | undefined {
     return [length, Buffer.from(text, 'utf16le'), Buffer.alloc(text.length % 2 === 1 ? 2 : 0)]
   })
   return Buffer.concat([head, ...bodies, Buffer.alloc(4)])
-}
-
-function unitsOf(text: string): Uint16Array {
-  return Uint16Array.from({ length: text.length }, (_, i) => text.charCodeAt(i))
 }

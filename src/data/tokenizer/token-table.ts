@@ -70,3 +70,8 @@ export function hashUnits(units: Uint16Array, start: number, end: number): numbe
   for (let i = start; i < end; i++) hash = Math.imul(hash ^ (units[i] as number), 0x9e3779b1)
   return hash ^ (hash >>> 15)
 }
+
+/** The code units of a text. */
+export function unitsOf(text: string): Uint16Array {
+  return Uint16Array.from({ length: text.length }, (_, i) => text.charCodeAt(i))
+}

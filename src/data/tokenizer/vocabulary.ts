@@ -1,4 +1,4 @@
-import { createTokenFinder, type TokenFinder, type TokenTable } from './token-table.ts'
+import { createTokenFinder, type TokenFinder, type TokenTable, unitsOf } from './token-table.ts'
 
 /** Tokens with their ids, which are distinct. A map of tokens to ids is one. */
 export interface TokenIds extends Iterable<readonly [token: string, id: number]> {
@@ -36,8 +36,4 @@ export function tableVocabulary(table: TokenTable): Vocabulary {
       for (const token of keys()) yield [token, ids[i++] as number] as const
     },
   }
-}
-
-function unitsOf(text: string): Uint16Array {
-  return Uint16Array.from({ length: text.length }, (_, i) => text.charCodeAt(i))
 }
