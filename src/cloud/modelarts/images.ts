@@ -1,9 +1,9 @@
 import { z } from 'zod'
-import { askService, checkRequest, orNone } from '../ask-service.ts'
+import { type Ask, askService, checkRequest, orNone } from '../ask-service.ts'
 import { type CreateOptions, createOnce } from '../create-once.ts'
+import { developmentPage, listRows } from '../list-rows.ts'
 import type { Transport } from '../transport.ts'
 import { type WaitOptions, waitUntil } from '../wait-until.ts'
-import { listRows } from './pages.ts'
 
 /** An image of SWR as notebooks are to know it. */
 export const ImageRequest = z.strictObject({
@@ -44,13 +44,11 @@ export interface Images {
 /** ModelArts' images over `transport`. Source: API reference, "Registering a Custom Image", "Deleting an Image". */
 export function images(transport: Transport): Images {
   const ask = askService(transport, { service: 'modelarts', version: 'v1' })
-  const list = (signal?: AbortSignal) =>
-    listRows(ask, { path: 'images', query: { type: 'DEDICATED' }, row: Image }, signal)
   const find = async (swrPath: string, signal?: AbortSignal) =>
-    (await list(signal)).find(({ swr_path, status }) => swr_path === swrPath && status !== 'DELETED')
+    (await listImages(ask, signal)).find(({ swr_path, status }) => swr_path === swrPath && status !== 'DELETED')
 
   return {
-    list,
+    list: signal => listImages(ask, signal),
     find,
     async register(request, options) {
       const body = checkRequest(ImageRequest, request, 'image')
@@ -81,4 +79,9 @@ export function images(transport: Transport): Images {
     unregister: (id, signal) =>
       ask({ method: 'DELETE', path: ['images', id], signal }, z.unknown()).then(() => undefined, orNone()),
   }
+}
+
+/** One's own images. */
+export function listImages(ask: Ask, signal?: AbortSignal): Promise<readonly Image[]> {
+  return listRows(ask, { path: ['images'], query: { type: 'DEDICATED' }, ...developmentPage, row: Image }, signal)
 }

@@ -1,10 +1,10 @@
 import { z } from 'zod'
 import { askService, checkRequest, orNone } from '../ask-service.ts'
 import { type CreateOptions, createOnce } from '../create-once.ts'
+import { developmentPage, listRows } from '../list-rows.ts'
 import type { Transport } from '../transport.ts'
 import { type WaitOptions, waitUntil } from '../wait-until.ts'
-import { Image } from './images.ts'
-import { listRows } from './pages.ts'
+import { Image, listImages } from './images.ts'
 
 const durationMs = z.number().int().min(3_600_000, 'an hour at least').max(259_200_000, '72 hours at most')
 
@@ -86,10 +86,10 @@ const missing = orNone('ModelArts.6309', 'ModelArts.6404')
 /** ModelArts' notebooks over `transport`. Source: API reference, "Development Environment Management". */
 export function notebooks(transport: Transport): Notebooks {
   const ask = askService(transport, { service: 'modelarts', version: 'v1' })
-  const all = (path: 'notebooks', query = {}, signal?: AbortSignal) =>
-    listRows(ask, { path, query, row: Notebook }, signal)
+  const all = (query: Readonly<Record<string, string>>, signal?: AbortSignal) =>
+    listRows(ask, { path: ['notebooks'], query, ...developmentPage, row: Notebook }, signal)
   const find = async (name: string, signal?: AbortSignal) =>
-    (await all('notebooks', { name }, signal)).find(
+    (await all({ name }, signal)).find(
       each => each.name === name && !['DELETING', 'DELETED'].includes(each.status ?? ''),
     )
   const get = (id: string, signal?: AbortSignal) =>
@@ -98,12 +98,16 @@ export function notebooks(transport: Transport): Notebooks {
     ask({ method: 'POST', path: ['notebooks', id, action], query, isRepeatable: true, signal }, z.unknown())
 
   return {
-    list: signal => all('notebooks', {}, signal),
+    list: signal => all({}, signal),
     find,
     get,
     async flavors(signal) {
       const query = { type: 'DEDICATED', category: 'ASCEND' }
-      const all = await listRows(ask, { path: 'notebooks/flavors', query, row: Flavor }, signal)
+      const all = await listRows(
+        ask,
+        { path: ['notebooks', 'flavors'], query, ...developmentPage, row: Flavor },
+        signal,
+      )
       return all.filter(({ sold_out }) => !sold_out).map(({ id }) => id)
     },
     async create(request, options) {
@@ -146,11 +150,10 @@ export function notebooks(transport: Transport): Notebooks {
       const body = checkRequest(SaveImageRequest, request, 'image')
       const signal = options?.signal
       const ending = `/${body.namespace}/${body.name}:${body.tag}`
-      const saved = { path: 'images', query: { type: 'DEDICATED' }, row: Image } as const
       return createOnce(
         {
           find: async () =>
-            (await listRows(ask, saved, signal)).find(
+            (await listImages(ask, signal)).find(
               ({ swr_path, status }) => swr_path?.endsWith(ending) && status !== 'DELETED',
             ),
           create: () => ask({ method: 'POST', path: ['notebooks', id, 'create-image'], body, signal }, Image),

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { askService, checkRequest, orNone } from '../ask-service.ts'
 import { type CreateOptions, createOnce } from '../create-once.ts'
+import { listRows } from '../list-rows.ts'
 import type { Transport } from '../transport.ts'
 import { type WaitOptions, waitUntil } from '../wait-until.ts'
 
@@ -49,7 +50,6 @@ export interface DataTasks {
 }
 
 const noTask = orNone('SFS.TURBO.0106')
-const pageSize = 1000
 
 /**
  * Data tasks of the share `shareId` over `transport`.
@@ -58,16 +58,8 @@ const pageSize = 1000
 export function dataTasks(transport: Transport, shareId: string): DataTasks {
   const ask = askService(transport, { service: 'sfs-turbo', version: 'v1' })
   const path = ['sfs-turbo', shareId, 'hpc-cache'] as const
-  const list = async (signal?: AbortSignal) => {
-    const schema = z.looseObject({ tasks: z.array(DataTask).nullish() })
-    const all: DataTask[] = []
-    for (;;) {
-      const query = { offset: all.length, limit: pageSize }
-      const { tasks } = await ask({ method: 'GET', path: [...path, 'tasks'], query, signal }, schema)
-      all.push(...(tasks ?? []))
-      if ((tasks?.length ?? 0) < pageSize) return all
-    }
-  }
+  const list = (signal?: AbortSignal) =>
+    listRows(ask, { path: [...path, 'tasks'], key: 'tasks', row: DataTask, pageSize: 1000 }, signal)
   const get = (id: string, signal?: AbortSignal) =>
     ask({ method: 'GET', path: [...path, 'task', id], signal }, DataTask).catch(noTask)
 

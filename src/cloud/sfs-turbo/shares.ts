@@ -1,7 +1,8 @@
 import { z } from 'zod'
 import { InputError } from '../../errors.ts'
-import { type Ask, askService, checkRequest, orNone } from '../ask-service.ts'
+import { askService, checkRequest, orNone } from '../ask-service.ts'
 import { type CreateOptions, createOnce } from '../create-once.ts'
+import { listRows } from '../list-rows.ts'
 import type { Transport } from '../transport.ts'
 import { type WaitOptions, waitUntil } from '../wait-until.ts'
 
@@ -74,13 +75,15 @@ export function shareState(share: Share | undefined): string {
 /** SFS Turbo's shares over `transport`. */
 export function shares(transport: Transport): Shares {
   const ask = askService(transport, { service: 'sfs-turbo', version: 'v1' })
+  const list = (signal?: AbortSignal) =>
+    listRows(ask, { path: ['sfs-turbo', 'shares', 'detail'], key: 'shares', row: Share, pageSize: 100 }, signal)
   const find = async (name: string, signal?: AbortSignal) =>
-    (await listShares(ask, signal)).find(each => each.name?.toLowerCase() === name.toLowerCase())
+    (await list(signal)).find(each => each.name?.toLowerCase() === name.toLowerCase())
   const get = (id: string, signal?: AbortSignal) =>
     ask({ method: 'GET', path: ['sfs-turbo', 'shares', id], signal }, Share).catch(noShare)
 
   return {
-    list: signal => listShares(ask, signal),
+    list,
     find,
     get,
     async create(request, options) {
@@ -148,17 +151,4 @@ export function checkShareSize(size: number, bandwidth: (typeof shareBandwidths)
     `share: ${size} GiB is no size of a share of ${bandwidth}B/s for each TiB; ${sizeOf(units)} and ${sizeOf(units + 1)} GiB are.`,
     { field: 'share.size', hint: 'Sizes are multiples of 1.2 TiB, rounded down to GiB.' },
   )
-}
-
-const pageSize = 100
-
-async function listShares(ask: Ask, signal?: AbortSignal): Promise<Share[]> {
-  const schema = z.looseObject({ shares: z.array(Share).nullish() })
-  const all: Share[] = []
-  for (;;) {
-    const query = { offset: all.length, limit: pageSize }
-    const answer = await ask({ method: 'GET', path: ['sfs-turbo', 'shares', 'detail'], query, signal }, schema)
-    all.push(...(answer.shares ?? []))
-    if ((answer.shares?.length ?? 0) < pageSize) return all
-  }
 }
