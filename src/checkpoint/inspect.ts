@@ -4,7 +4,7 @@ import { FormatError, isFlowError } from '../errors.ts'
 import { dictEntries, type PickleTensor, type PickleValue } from '../formats/pickle-value.ts'
 import { openRandomAccessFile } from '../formats/random-access-file.ts'
 import { openSafetensors } from '../formats/safetensors.ts'
-import { dtypeBytes } from '../formats/tensor.ts'
+import { tensorBytes as byteLengthOf } from '../formats/tensor.ts'
 import { openTorchFile, type TorchFile } from '../formats/torch-file.ts'
 import type { Architecture } from '../models/architecture.ts'
 import { readArchitecture } from '../models/config.ts'
@@ -149,7 +149,7 @@ async function inspectShard(opened: TorchFile, file: string): Promise<InspectedF
 }
 
 function inspected(name: string, { dtype, shape }: PickleTensor): InspectedTensor {
-  return { name, dtype, shape, byteLength: shape.reduce((a, b) => a * b, dtypeBytes[dtype]) }
+  return { name, dtype, shape, byteLength: byteLengthOf({ dtype, shape }) }
 }
 
 // A value may be reached on many ways (they nest up to 200 deep): each is entered once, under its first name.

@@ -1,5 +1,5 @@
 import { InputError } from '../errors.ts'
-import { type Dtype, dtypeBytes } from '../formats/tensor.ts'
+import { tensorBytes } from '../formats/tensor.ts'
 import { checkCancelled, emptyScratch, fillShards, type ShardSink } from './block-copy.ts'
 import { changedSlice } from './changed-slice.ts'
 import type { Difference } from './difference.ts'
@@ -64,7 +64,7 @@ async function compare(options: Comparison): Promise<Compared> {
   }
   const facts = { tensors: model.tensors.size, bytes: 0, differences }
   if (!contents || differences.length > 0) return { ...facts, checked: 'headers' }
-  const totalBytes = shards.weights.flatMap(it => it.shards).reduce((sum, { tensor }) => sum + byteLength(tensor), 0)
+  const totalBytes = shards.weights.flatMap(it => it.shards).reduce((sum, { tensor }) => sum + tensorBytes(tensor), 0)
   let bytes = 0
   for (const sharded of shards.weights) {
     await compareWeight(sharded, {
@@ -107,7 +107,7 @@ async function compareWeight(
   const fill = { dtype, throwIfCancelled: options.throwIfCancelled, scratch: emptyScratch() }
   const compare: ShardSink = async (rank, expected) => {
     const { file, tensor } = ranks[rank]!
-    const rowBytes = byteLength(tensor) / tensor.shape[0]!
+    const rowBytes = tensorBytes(tensor) / tensor.shape[0]!
     const rows = { start: at[rank]!, end: at[rank]! + expected.length / rowBytes }
     if (buffer.length < expected.length) buffer = new Uint8Array(expected.length)
     const found = await file.readRows(tensor, rows, buffer.subarray(0, expected.length))
@@ -122,8 +122,4 @@ async function compareWeight(
     const place = { rank: { tp: rank, stage: weight.stage }, path: ranks[rank]!.file.path, key: weight.key }
     options.report({ kind: 'values', ...slice, ...place })
   }
-}
-
-function byteLength({ shape, dtype }: { shape: readonly number[]; dtype: Dtype }): number {
-  return shape.reduce((a, b) => a * b, dtypeBytes[dtype])
 }

@@ -2,7 +2,7 @@ import { open } from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
 import { InputError } from '../errors.ts'
 import { type FilePlace, writePlace } from './file-place.ts'
-import { dtypeBytes, type TensorInfo } from './tensor.ts'
+import { type TensorInfo, tensorBytes } from './tensor.ts'
 
 /** A safetensors file being filled. */
 export interface SafetensorsWriter {
@@ -43,7 +43,7 @@ export async function createSafetensors(
   let end = 0
   for (const { name, dtype, shape } of ordered) {
     const start = end
-    end += shape.reduce((a, b) => a * b, dtypeBytes[dtype])
+    end += tensorBytes({ dtype, shape })
     header[name] = { dtype, shape, data_offsets: [start, end] }
     places.set(name, { offset: start, end, crc: 0 })
   }

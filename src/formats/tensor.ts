@@ -23,6 +23,11 @@ export interface TensorInfo {
   readonly shape: readonly number[]
 }
 
+/** Bytes of a tensor. */
+export function tensorBytes({ dtype, shape }: Pick<TensorInfo, 'dtype' | 'shape'>): number {
+  return shape.reduce((a, b) => a * b, dtypeBytes[dtype])
+}
+
 /** Named tensors that are read in pieces: a Hugging Face folder, a Megatron checkpoint, a trainer's memory. */
 export interface TensorSource {
   readonly tensors: ReadonlyMap<string, TensorInfo>

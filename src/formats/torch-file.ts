@@ -3,7 +3,7 @@ import { CancelledError, FormatError, UnsupportedError } from '../errors.ts'
 import type { FilePlace } from './file-place.ts'
 import type { PickleStorage, PickleTensor, PickleValue } from './pickle-value.ts'
 import { openRandomAccessFile, type RandomAccessFile } from './random-access-file.ts'
-import { dtypeBytes } from './tensor.ts'
+import { dtypeBytes, tensorBytes } from './tensor.ts'
 import { isSize, itemsOf, torchGlobal } from './torch-globals.ts'
 import { type Refuse, unpickle } from './unpickle.ts'
 import { readZipEntries, type ZipEntry } from './zip.ts'
@@ -73,7 +73,7 @@ export async function openTorchFile(path: string): Promise<TorchFile> {
       },
       storedCrc: tensor => {
         const record = places.get(tensor.offset)
-        const isWhole = record?.byteLength === tensor.shape.reduce((a, b) => a * b, dtypeBytes[tensor.dtype])
+        const isWhole = record?.byteLength === tensorBytes(tensor)
         return isWhole && isContiguous(tensor) ? record.crc32 : undefined
       },
       close: () => file.close(),

@@ -4,7 +4,7 @@ import { InputError } from '../errors.ts'
 import { type FilePlace, writePlace } from './file-place.ts'
 import { pickle } from './pickle.ts'
 import type { NewTensor, PickleValue } from './pickle-value.ts'
-import { dtypeBytes } from './tensor.ts'
+import { tensorBytes } from './tensor.ts'
 import { layoutZip, type ZipLayout, zipDirectory, zipLocalHeader } from './zip-layout.ts'
 
 /** A `.pt` file as it will be: every byte's place is known, the tensors' bytes are not yet. */
@@ -110,8 +110,4 @@ export async function createTorchFile(
     },
     close: () => file.close(),
   }
-}
-
-function tensorBytes(tensor: NewTensor): number {
-  return tensor.shape.reduce((a, b) => a * b, dtypeBytes[tensor.dtype])
 }
