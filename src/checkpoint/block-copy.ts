@@ -1,6 +1,7 @@
 import { CancelledError } from '../errors.ts'
 import { convertFloats } from '../formats/float-dtype.ts'
 import { type Dtype, dtypeBytes, type TensorSource } from '../formats/tensor.ts'
+import { copyRows } from './copy-rows.ts'
 import type { ShardSection } from './shard-sections.ts'
 import type { Rectangle } from './weight-plan.ts'
 
@@ -36,7 +37,7 @@ export function cancelled(signal: AbortSignal, what: string): CancelledError {
   return new CancelledError(`${what} was cancelled.`, { cause: signal.reason })
 }
 
-/** Buffers that a copy uses again and again. */
+/** Buffers that a copy uses again and again; the first two are as long as each other, and parts of one. */
 export interface Scratch {
   block: Uint8Array
   gathered: Uint8Array
@@ -46,6 +47,12 @@ export interface Scratch {
 /** Buffers that grow when they are used. */
 export function emptyScratch(): Scratch {
   return { block: new Uint8Array(0), gathered: new Uint8Array(0), converted: new Uint8Array(0) }
+}
+
+function growBlock(scratch: Scratch, length: number): void {
+  const both = new Uint8Array(2 * Math.max(length, blockBytes))
+  scratch.block = both.subarray(0, both.length / 2)
+  scratch.gathered = both.subarray(both.length / 2)
 }
 
 /** Receives the next bytes of a section on a tensor-parallel rank. */
@@ -60,7 +67,7 @@ export async function fillShards(
   source: Pick<TensorSource, 'tensors' | 'readRows'>,
   options: { dtype: Dtype; sink: ShardSink; scratch: Scratch; throwIfCancelled?: () => void },
 ): Promise<void> {
-  const { scratch } = options
+  const { scratch, dtype: to, sink } = options
   for (const [i, { tensor, row, rows, copies = 1 }] of shards[0]!.rectangles.entries()) {
     const { dtype: from, shape } = source.tensors.get(tensor)!
     const width = shape[1] ?? 1
@@ -69,36 +76,38 @@ export async function fillShards(
       options.throwIfCancelled?.()
       const end = Math.min(start + step, row + rows)
       const length = (end - start) * width * dtypeBytes[from]
-      if (scratch.block.length < length) scratch.block = new Uint8Array(Math.max(length, blockBytes))
+      if (scratch.block.length < length) growBlock(scratch, length)
       const bytes = await source.readRows(tensor, start, end, scratch.block.subarray(0, length))
       for (const { rank, rectangles } of shards) {
-        const piece = cutColumns(bytes, rectangles[i]!, { width, from, scratch })
-        const stored = convert(piece, { from, to: options.dtype, scratch })
-        for (let copy = 0; copy < copies; copy++) await options.sink(rank, stored)
+        const stored = storedBytes(bytes, rectangles[i]!, { width, from, to, scratch })
+        for (let copy = 0; copy < copies; copy++) await sink(rank, stored)
       }
     }
   }
 }
 
-function cutColumns(
+function storedBytes(
   bytes: Uint8Array,
   { column, columns }: Rectangle,
-  { width, from, scratch }: { width: number; from: Dtype; scratch: Scratch },
+  { width, from, to, scratch }: { width: number; from: Dtype; to: Dtype; scratch: Scratch },
 ): Uint8Array {
-  if (columns === width) return bytes
+  const cut = columns === width ? bytes : cutColumns(bytes, { column, columns, width, from, scratch })
+  return from === to ? cut : convert(cut, { from, to, scratch })
+}
+
+function cutColumns(
+  bytes: Uint8Array,
+  options: { column: number; columns: number; width: number; from: Dtype; scratch: Scratch },
+): Uint8Array {
+  const { column, columns, width, from, scratch } = options
   const size = dtypeBytes[from]
   const rows = bytes.length / (width * size)
-  const length = rows * columns * size
-  if (scratch.gathered.length < length) scratch.gathered = new Uint8Array(length)
-  for (let row = 0; row < rows; row++) {
-    const start = (row * width + column) * size
-    scratch.gathered.set(bytes.subarray(start, start + columns * size), row * columns * size)
-  }
-  return scratch.gathered.subarray(0, length)
+  const length = columns * size
+  copyRows(bytes.subarray(column * size), scratch.gathered, { rows, length, fromStep: width * size, toStep: length })
+  return scratch.gathered.subarray(0, rows * length)
 }
 
 function convert(bytes: Uint8Array, { from, to, scratch }: { from: Dtype; to: Dtype; scratch: Scratch }): Uint8Array {
-  if (from === to) return bytes
   const length = (bytes.length / dtypeBytes[from]) * dtypeBytes[to]
   if (scratch.converted.length < length) scratch.converted = new Uint8Array(length)
   return convertFloats(bytes, { from, to }, scratch.converted)

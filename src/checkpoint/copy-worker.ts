@@ -11,7 +11,7 @@ import { rowGatherer } from './gather-rows.ts'
 /** A thread that copies sections of weights, one after another, reading and writing by itself. */
 const port = parentPort!
 const scratch = emptyScratch()
-const crc32 = await loadCrc32()
+const crc32 = loadCrc32()
 const gather = rowGatherer(readPlaceSync)
 let before: Promise<void> = Promise.resolve()
 port.on('message', (task: CopyTask) => {
@@ -22,7 +22,7 @@ async function carryOut({ tensors, ...task }: CopyTask): Promise<void> {
   const byName = new Map(tensors.map(tensor => [tensor.name, tensor]))
   const readRows: RowReader = async (name, start, end, into) => {
     const tensor = byName.get(name)!
-    await gather(tensor, tensor.pieces, { start, end, out: into! })
+    await gather(tensor, tensor.pieces, { start, end, out: into!, spare: scratch.gathered })
     return into!
   }
   const reply: CopyReply = await copySection(

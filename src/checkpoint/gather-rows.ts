@@ -2,12 +2,13 @@ import { FormatError } from '../errors.ts'
 import type { PlaceAccess } from '../formats/file-place.ts'
 import type { StoredPiece } from '../formats/row-reader.ts'
 import { dtypeBytes, type TensorInfo } from '../formats/tensor.ts'
+import { copyRows } from './copy-rows.ts'
 
-/** Fills `out` with rows `start` to `end` of a tensor. */
+/** Fills `out` with rows `start` to `end` of a tensor. `spare` is as long as `out` and may be written to. */
 export type GatherRows = (
   tensor: TensorInfo,
   pieces: readonly StoredPiece[],
-  rows: { start: number; end: number; out: Uint8Array },
+  rows: { start: number; end: number; out: Uint8Array; spare?: Uint8Array },
 ) => Promise<void>
 
 /**
@@ -16,11 +17,11 @@ export type GatherRows = (
  */
 export function rowGatherer(read: PlaceAccess): GatherRows {
   const scratches: Uint8Array[] = []
-  return async ({ name, dtype, shape }, pieces, { start, end, out }) => {
+  return async ({ name, dtype, shape }, pieces, { start, end, out, spare }) => {
     const size = dtypeBytes[dtype]
     const rowBytes = (shape[1] ?? 1) * size
     // Not one for all: readings may overlap in time.
-    let scratch = scratches.pop() ?? new Uint8Array(0)
+    let scratch = spare ?? scratches.pop() ?? new Uint8Array(0)
     for (const { place, row, rows, column, columns, isReplica } of pieces) {
       const from = Math.max(start, row)
       const to = Math.min(end, row + rows)
@@ -40,10 +41,10 @@ export function rowGatherer(read: PlaceAccess): GatherRows {
         if (Buffer.compare(piece, target) !== 0) refuseReplica(place.path, name)
         continue
       }
-      for (let i = 0; i < to - from; i++)
-        target.set(piece.subarray(i * pieceBytes, (i + 1) * pieceBytes), i * rowBytes + column * size)
+      const steps = { rows: to - from, length: pieceBytes, fromStep: pieceBytes, toStep: rowBytes }
+      copyRows(piece, target.subarray(column * size), steps)
     }
-    scratches.push(scratch)
+    if (spare === undefined) scratches.push(scratch)
   }
 }
 
