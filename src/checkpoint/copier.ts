@@ -4,7 +4,7 @@ import { crc32Combine } from '../formats/crc32-combine.ts'
 import { loadCrc32 } from '../formats/fast-crc32.ts'
 import { type FilePlace, writePlace } from '../formats/file-place.ts'
 import type { StoredPiece } from '../formats/row-reader.ts'
-import type { Dtype, TensorSource } from '../formats/tensor.ts'
+import { type Dtype, type TensorSource, tensorBytes } from '../formats/tensor.ts'
 import { type CopyOptions, cancelled, checkCancelled, emptyScratch } from './block-copy.ts'
 import { type CopyPool, type CopyTask, createCopyPool } from './copy-pool.ts'
 import { copySection, sectionBytes } from './copy-section.ts'
@@ -26,20 +26,18 @@ export interface WeightCopy {
 /** Copies weights into files, on threads of its own where that pays. */
 export interface Copier {
   /**
-   * Copies the weights, whose files belong to nobody else until then. Gives the CRC-32 of each weight's shards. Of
-   * several calls the first is served first. After an error none writes any more.
+   * Copies the weights, whose files belong to nobody else until then. Gives the CRC-32 of each weight's shards.
+   * `advance` is told of bytes that have been written. Of several calls the first is served first. After an error none
+   * writes any more.
    */
-  copy(weights: readonly WeightCopy[]): Promise<readonly (readonly number[])[]>
+  copy(weights: readonly WeightCopy[], advance: (bytes: number) => void): Promise<readonly (readonly number[])[]>
   close(): Promise<void>
 }
 
 export interface CopierOptions extends Pick<CopyOptions, 'workers' | 'flush' | 'signal'> {
   /** For the message of a CancelledError: `Writing the checkpoint DIR`. */
   readonly what: string
-  readonly sources: Iterable<TensorSource>
-  readonly totalBytes: number
-  /** Told of bytes that have been written. */
-  readonly advance: (bytes: number) => void
+  readonly sources: readonly TensorSource[]
 }
 
 /** Sections that are copied at a time where there are no threads: while one waits for the disk, another is summed. */
@@ -54,16 +52,19 @@ const sectionElements = 16 * 2 ** 20
 /** Bytes from which on threads pay for their start and their memory. */
 const workersFromBytes = 1e9
 
-/** Starts what copies weights; `close` it. Memory: 6 MiB, and 20 MiB for each thread. */
+/**
+ * Starts what copies weights; `close` it. Threads are long in starting: call it before the work is laid out. Memory: 6
+ * MiB, and 20 MiB for each thread.
+ */
 export function createCopier(options: CopierOptions): Copier {
   const { signal, what } = options
   const threads = threadCount(options)
-  const canShare = [...options.sources].some(({ readRows }) => readRows.pieces !== undefined)
+  const canShare = options.sources.some(({ readRows }) => readRows.pieces !== undefined)
   const pool = threads > 1 && canShare ? createCopyPool(threads) : undefined
   const onAbort = (): void => void pool?.close(cancelled(signal!, what))
   signal?.addEventListener('abort', onAbort)
   return {
-    async copy(weights) {
+    async copy(weights, advance) {
       checkCancelled(signal, what)
       const cut = weights.map(weight =>
         shardSections(weight.shards, sectionElements).map(section => ({ ...weight, section })),
@@ -76,7 +77,7 @@ export function createCopier(options: CopierOptions): Copier {
           flush?.wrote(places[rank]!.fd, sectionBytes(section, member, dtype))
       }
       try {
-        await copySections(cut.flat(), { ...options, pool, done })
+        await copySections(cut.flat(), { ...options, pool, done, advance })
       } finally {
         await flush?.rest()
       }
@@ -93,10 +94,13 @@ interface SectionCopy extends WeightCopy {
   readonly section: ShardSection
 }
 
-function threadCount({ workers, totalBytes }: CopierOptions): number {
+function threadCount({ workers, sources }: CopierOptions): number {
   if (workers !== undefined && !(Number.isSafeInteger(workers) && workers > 0))
     throw new InputError(`workers is ${workers}; it is 1 or more.`)
-  return workers ?? (totalBytes >= workersFromBytes ? Math.min(availableParallelism(), 4) : 1)
+  if (workers !== undefined) return workers
+  let bytes = 0
+  for (const { tensors } of sources) for (const tensor of tensors.values()) bytes += tensorBytes(tensor)
+  return bytes >= workersFromBytes ? Math.min(availableParallelism(), 4) : 1
 }
 
 // What a thread can read goes to the threads; what is computed when it is read is copied here, and all of it without them.
@@ -104,6 +108,7 @@ async function copySections(
   sections: readonly SectionCopy[],
   options: CopierOptions & {
     pool: CopyPool | undefined
+    advance: (bytes: number) => void
     done: (copy: SectionCopy, crcs: readonly number[]) => void
   },
 ): Promise<void> {
@@ -123,9 +128,8 @@ async function copySections(
   }
   const scratches = Array.from({ length: copyLanes }, emptyScratch)
   const throwIfCancelled = (): void => checkCancelled(signal, what)
-  const crc32 = await loadCrc32()
   const copyHere = inLanes(here, copyLanes, async (copy, lane) => {
-    const settings = { scratch: scratches[lane]!, crc32, write: writePlace, throwIfCancelled, advance }
+    const settings = { scratch: scratches[lane]!, crc32: loadCrc32(), write: writePlace, throwIfCancelled, advance }
     done(copy, await copySection(copy, copy.source, settings))
   })
   copyHere.catch(error => pool?.close(error))

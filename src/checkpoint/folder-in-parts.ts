@@ -15,8 +15,15 @@ export interface FolderInPartsOptions {
   readonly flush?: boolean | undefined
 }
 
-/** Gives what `write` notes of a part, or what it noted before the work was stopped. Parts may be made at a time. */
-export type MakePart = (name: string, write: () => Promise<readonly ManifestFile[]>) => Promise<readonly ManifestFile[]>
+/**
+ * Gives what `write` notes of a part, or, after a call of `kept`, what it noted before the work was stopped. Parts may
+ * be made at a time.
+ */
+export type MakePart = (
+  name: string,
+  write: () => Promise<readonly ManifestFile[]>,
+  kept: () => void,
+) => Promise<readonly ManifestFile[]>
 
 const Notes = z.object({
   format: z.literal(1),
@@ -63,11 +70,11 @@ export async function appearInParts(
   await removeOthers(folder, parts)
   await mkdir(folder, { recursive: true })
   try {
-    await fill(folder, async (name, write) => {
+    await fill(folder, async (name, write, kept) => {
       if (parts[name] === undefined) {
         parts[name] = [...(await write())]
         if (resume) await note()
-      }
+      } else kept()
       return parts[name]
     })
     if (isFlushed) await flush(folder)

@@ -6,7 +6,7 @@ import type { FloatDtype } from '../formats/float-dtype.ts'
 import { torchNames } from '../formats/pickle.ts'
 import { readerByName } from '../formats/row-reader.ts'
 import { createSafetensors } from '../formats/safetensors-writer.ts'
-import { type Dtype, dtypeBytes, type TensorInfo, type TensorSource } from '../formats/tensor.ts'
+import { type Dtype, type TensorInfo, type TensorSource, tensorBytes } from '../formats/tensor.ts'
 import type { Architecture } from '../models/architecture.ts'
 import { readArchitecture } from '../models/config.ts'
 import { type CopyOptions, checkCancelled } from './block-copy.ts'
@@ -55,13 +55,19 @@ export async function writeHfModel(dir: string, options: WriteHfOptions): Promis
 }
 
 async function writeFolder(dir: string, options: WriteHfOptions): Promise<void> {
-  const { like, architecture, signal, flush: isFlushed = true } = options
+  const what = `Writing the model ${dir}`
+  const copier = createCopier({ ...options, what, sources: [options.source] })
+  await writeAll(dir, { ...options, what, copier }).finally(() => copier.close())
+}
+
+async function writeAll(dir: string, options: WriteHfOptions & { what: string; copier: Copier }): Promise<void> {
+  const { like, architecture, what, copier, signal, flush: isFlushed = true } = options
   const tensors = storedTensors(options)
   const main = tensors.values().next().value!.dtype
   const config = await configFor(like, { architecture, dtype: main })
   await mkdir(dirname(dir), { recursive: true })
   if (!options.resume) await refuseOccupied(dir)
-  const totalBytes = [...tensors.values()].reduce((sum, tensor) => sum + byteLength(tensor), 0)
+  const totalBytes = [...tensors.values()].reduce((sum, tensor) => sum + tensorBytes(tensor), 0)
   let doneBytes = 0
   const advance = (bytes: number): void => {
     doneBytes += bytes
@@ -70,21 +76,16 @@ async function writeFolder(dir: string, options: WriteHfOptions): Promise<void> 
   const { maxShardBytes = 5e9 } = options
   const dtypes = [...new Set([...tensors.values()].map(({ dtype }) => dtype))].sort()
   const plan = planOf({ kind: 'hf', dtype: dtypes, maxShardBytes, architecture })
-  const what = `Writing the model ${dir}`
   await appearInParts(dir, { ...options, plan }, async (folder, part) => {
     const shards = shareOut(tensors, maxShardBytes)
     const files: ManifestFile[] = []
-    const copier = createCopier({ ...options, what, totalBytes, advance, sources: [options.source] })
-    const writeParts = inLanes(shards, partsAtATime, async shard => {
-      let isKept = true
-      const write = async () => {
-        isKept = false
-        return [await writeShard(join(folder, shard.file), shard, { ...options, copier })]
-      }
-      files.push(...(await part(shard.file, write)))
-      if (isKept) advance(shard.tensors.reduce((sum, tensor) => sum + byteLength(tensor), 0))
+    await inLanes(shards, partsAtATime, async shard => {
+      const bytes = shard.tensors.reduce((sum, tensor) => sum + tensorBytes(tensor), 0)
+      const write = async () => [await writeShard(join(folder, shard.file), shard, { ...options, advance })]
+      files.push(...(await part(shard.file, write, () => advance(bytes))))
     })
-    await writeParts.finally(() => copier.close())
+    // Its threads take a while to end.
+    void copier.close()
     const writeText = async (name: string, text: string): Promise<void> => {
       await writeFile(join(folder, name), text)
       if (isFlushed) await flush(join(folder, name))
@@ -138,7 +139,7 @@ function shareOut(tensors: ReadonlyMap<string, TensorInfo>, maxBytes: number): r
   const groups: TensorInfo[][] = []
   let used = 0
   for (const tensor of tensors.values()) {
-    const bytes = byteLength(tensor)
+    const bytes = tensorBytes(tensor)
     if (groups.length === 0 || used + bytes > maxBytes) {
       groups.push([])
       used = 0
@@ -155,7 +156,7 @@ function shareOut(tensors: ReadonlyMap<string, TensorInfo>, maxBytes: number): r
 async function writeShard(
   path: string,
   { file, tensors }: Shard,
-  options: WriteHfOptions & { copier: Copier },
+  options: WriteHfOptions & { copier: Copier; advance: (bytes: number) => void },
 ): Promise<ManifestFile> {
   const { source, copier } = options
   const byName = new Map(tensors.map(tensor => [tensor.name, tensor]))
@@ -166,6 +167,7 @@ async function writeShard(
         ...{ shards: [wholeShard(byName.get(name)!)], source, dtype: byName.get(name)!.dtype },
         places: [writer.place(name)],
       })),
+      options.advance,
     )
     for (const [i, name] of writer.order.entries()) writer.wrote(name, copied[i]![0]!)
     const crcs = await writer.finish()
@@ -205,7 +207,3 @@ const weightKeys: ReadonlySet<keyof Architecture> = new Set([
   ...(['numLayers', 'hiddenSize', 'ffnHiddenSize', 'numAttentionHeads', 'numQueryGroups', 'kvChannels'] as const),
   ...(['vocabSize', 'tiedEmbeddings', 'addQkvBias', 'qkNorm'] as const),
 ])
-
-function byteLength({ dtype, shape }: TensorInfo): number {
-  return shape.reduce((a, b) => a * b, dtypeBytes[dtype])
-}

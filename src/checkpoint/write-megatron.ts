@@ -3,8 +3,8 @@ import { dirname, join } from 'node:path'
 import { InputError } from '../errors.ts'
 import { flush, removeTemporaries, writeWhole } from '../formats/atomic-file.ts'
 import type { FloatDtype } from '../formats/float-dtype.ts'
-import { type NewTensor, type PickleValue, pickleDict, pickleFloat } from '../formats/pickle-value.ts'
-import { type Dtype, dtypeBytes, type TensorSource } from '../formats/tensor.ts'
+import type { NewTensor, PickleValue } from '../formats/pickle-value.ts'
+import { type Dtype, type TensorSource, tensorBytes } from '../formats/tensor.ts'
 import { createTorchFile, planTorchFile, type TorchFileWriter } from '../formats/torch-writer.ts'
 import { stageLayers } from '../layout/stages.ts'
 import { paddedVocabSize } from '../layout/vocab-padding.ts'
@@ -20,16 +20,10 @@ import { iterationFolder, shardPath, shardRoot, trackerPath } from './megatron-f
 import { hfTensors } from './open-hf-model.ts'
 import { openMegatronCheckpoint } from './open-megatron.ts'
 import type { OptimizerState } from './open-optimizer.ts'
-import { optimizerContent } from './optimizer-content.ts'
 import { parameterGroups } from './parameter-groups.ts'
+import { modelName, type ShardContentOptions, type ShardWeight, shardContent } from './shard-content.ts'
 import { hasParts, storedDtype } from './source-check.ts'
-import {
-  extraStateKeys,
-  type MegatronLayout,
-  type ParallelSizes,
-  type StageWeight,
-  stageWeights,
-} from './stage-weights.ts'
+import { type MegatronLayout, type ParallelSizes, type StageWeight, stageWeights } from './stage-weights.ts'
 import { copyTrainerState } from './trainer-state.ts'
 import { checkTensorParallel } from './weight-plan.ts'
 
@@ -71,7 +65,20 @@ export interface WriteMegatronOptions extends CopyOptions {
  * CancelledError, leaving `dir` as it was.
  */
 export async function writeMegatronCheckpoint(dir: string, options: WriteMegatronOptions): Promise<void> {
-  const { architecture, parallel, iteration, lora, signal } = options
+  const what = `Writing the checkpoint ${dir}`
+  const sources = [options.source, ...(options.optimizer?.tensors.values() ?? [])]
+  const copier = createCopier({ ...options, what, sources })
+  await writeIteration(dir, { ...options, what, copier }).finally(() => copier.close())
+}
+
+interface WriteOptions extends WriteMegatronOptions {
+  /** For the message of a CancelledError. */
+  readonly what: string
+  readonly copier: Copier
+}
+
+async function writeIteration(dir: string, options: WriteOptions): Promise<void> {
+  const { architecture, parallel, iteration, lora, signal, what, copier } = options
   const { tp } = parallel
   if (!Number.isSafeInteger(iteration) || iteration < 0)
     throw new InputError(`iteration is ${iteration}; it must be a whole number from 0.`)
@@ -101,7 +108,6 @@ export async function writeMegatronCheckpoint(dir: string, options: WriteMegatro
     })
     const totalBytes = all.reduce((sum, weight) => sum + storedBytes(weight), 0)
     let doneBytes = 0
-    const what = `Writing the checkpoint ${dir}`
     const advance = (bytes: number): void => {
       doneBytes += bytes
       options.onProgress?.(doneBytes, totalBytes)
@@ -115,19 +121,14 @@ export async function writeMegatronCheckpoint(dir: string, options: WriteMegatro
     await checkConversionTarget(dir, { iteration, plan })
     await appearInParts(join(dir, iterationFolder(iteration)), { ...options, plan }, async (folder, part) => {
       const files: ManifestFile[] = []
-      const sources = new Set(all.map(weight => weight.source))
-      const copier = createCopier({ ...options, what, totalBytes, advance, sources })
-      const writeParts = inLanes(stages.entries(), partsAtATime, async ([stage, { length: chunks }]) => {
+      await inLanes(stages.entries(), partsAtATime, async ([stage, { length: chunks }]) => {
         const mine = all.filter(weight => weight.stage === stage)
-        let isKept = true
-        const write = () => {
-          isKept = false
-          return writeStage(mine, { ...options, folder, stage, chunks, args, copier })
-        }
-        files.push(...(await part(`stage ${stage}`, write)))
-        if (isKept) advance(mine.reduce((sum, weight) => sum + storedBytes(weight), 0))
+        const bytes = mine.reduce((sum, weight) => sum + storedBytes(weight), 0)
+        const write = () => writeStage(mine, { ...options, folder, stage, chunks, args, advance })
+        files.push(...(await part(`stage ${stage}`, write, () => advance(bytes))))
       })
-      await writeParts.finally(() => copier.close())
+      // Its threads take a while to end.
+      void copier.close()
       checkCancelled(signal, what)
       if (options.trainerState !== undefined) await copyTrainerState(options.trainerState, folder, options)
       await writeManifest(folder, { plan, files }, options)
@@ -139,11 +140,9 @@ export async function writeMegatronCheckpoint(dir: string, options: WriteMegatro
   }
 }
 
-interface PlacedWeight extends StageWeight {
+interface PlacedWeight extends ShardWeight {
   readonly source: TensorSource
   readonly dtype: Dtype
-  /** Of which kind of the optimizer's tensors it is, when it is not the weight itself. */
-  readonly state?: string
 }
 
 function stateBeside(placed: readonly PlacedWeight[], { optimizer, layout }: WriteMegatronOptions): PlacedWeight[] {
@@ -153,12 +152,10 @@ function stateBeside(placed: readonly PlacedWeight[], { optimizer, layout }: Wri
   )
 }
 
-interface StageOptions extends WriteMegatronOptions {
+interface StageOptions extends WriteOptions, ShardContentOptions {
   readonly folder: string
   readonly stage: number
-  readonly chunks: number
-  readonly args: ReadonlyMap<string, PickleValue>
-  readonly copier: Copier
+  readonly advance: (bytes: number) => void
 }
 
 async function writeStage(weights: readonly PlacedWeight[], options: StageOptions): Promise<ManifestFile[]> {
@@ -177,7 +174,7 @@ async function writeStage(weights: readonly PlacedWeight[], options: StageOption
       const path = join(options.folder, file)
       await mkdir(dirname(path), { recursive: true })
       const constants = new Map<NewTensor, Uint8Array>()
-      const plan = planTorchFile(fileContent(tensors, { ...options, constants }), { root: shardRoot })
+      const plan = planTorchFile(shardContent(tensors, { ...options, constants }), { root: shardRoot })
       const writer = await createTorchFile(path, plan, { flush: isFlushed })
       files.push({ writer, tensors, file })
       for (const [tensor, bytes] of constants) await writer.write(tensor, bytes)
@@ -187,23 +184,24 @@ async function writeStage(weights: readonly PlacedWeight[], options: StageOption
         ...{ shards: weight.plan.shards, source: weight.source, dtype: weight.dtype },
         places: files.map(({ writer, tensors }) => writer.place(tensors.get(weight)!)),
       })),
+      options.advance,
     )
     for (const [i, weight] of weights.entries())
       for (const [rank, { writer, tensors }] of files.entries()) writer.wrote(tensors.get(weight)!, copied[i]![rank]!)
     const written: ManifestFile[] = []
-    for (const { writer, tensors, file } of files) {
+    await inLanes(files.entries(), tp, async ([rank, { writer, tensors, file }]) => {
       const crcs = await writer.finish()
       const path = join(options.folder, file)
       if (isFlushed) await flush(dirname(path))
-      written.push({
+      written[rank] = {
         ...{ file: file.replaceAll('\\', '/'), byteLength: (await stat(path)).size },
         tensors: [...tensors]
           .filter(([weight]) => weight.state === undefined)
           .map(([weight, tensor]) =>
             manifestTensor({ ...tensor, name: `${modelName(weight.chunk, options)}.${weight.key}` }, crcs.get(tensor)!),
           ),
-      })
-    }
+      }
+    })
     return written
   } catch (error) {
     for (const { writer } of files) await writer.close().catch(() => undefined)
@@ -211,73 +209,8 @@ async function writeStage(weights: readonly PlacedWeight[], options: StageOption
   }
 }
 
-function modelName(chunk: number, { parallel }: StageOptions): string {
-  return parallel.layersPerVirtualStage === undefined ? 'model' : `model${chunk}`
-}
-
-// The top-level keys of a converted checkpoint; `model0`, `model1`, … with virtual stages.
-function fileContent(
-  tensors: ReadonlyMap<PlacedWeight, NewTensor>,
-  options: StageOptions & { constants: Map<NewTensor, Uint8Array> },
-): PickleValue {
-  const own = [...tensors].filter(([weight]) => weight.state === undefined)
-  const models = Array.from({ length: options.chunks }, (_, chunk): [string, PickleValue] => [
-    modelName(chunk, options),
-    stateDict(new Map(own.filter(([weight]) => weight.chunk === chunk)), options.layout),
-  ])
-  const nameOf = ({ chunk, key }: StageWeight, kind: string): string => `${chunk} ${kind} ${key}`
-  const beside = new Map([...tensors].map(([weight, tensor]) => [nameOf(weight, weight.state ?? ''), tensor]))
-  const optimizer =
-    options.optimizer &&
-    optimizerContent(options.optimizer, {
-      weights: own.map(([weight]) => weight),
-      layout: options.layout,
-      tensorOf: (weight, kind) => beside.get(nameOf(weight, kind))!,
-      constant: (tensor, bytes) => options.constants.set(tensor, bytes),
-    })
-  return pickleDict([
-    ['args', { type: 'namespace', fields: options.args }],
-    ['checkpoint_version', pickleFloat(3)],
-    ['iteration', options.iteration],
-    ...models,
-    ...(optimizer ?? []),
-    ['num_floating_point_operations_so_far', options.floatingPointOperations ?? 0],
-  ])
-}
-
-// Megatron-Core: one flat OrderedDict. Legacy: nested by the names before the first dot that has an OrderedDict below.
-function stateDict(tensors: ReadonlyMap<PlacedWeight, NewTensor>, layout: MegatronLayout): PickleValue {
-  const extra = extraStateKeys([...tensors.keys()])
-  const entries = new Map<string, NewTensor | null>()
-  for (const [weight, tensor] of tensors) entries.set(weight.key, tensor)
-  for (const key of extra) entries.set(key, null)
-  if (layout === 'mcore') return { type: 'ordered-dict', entries }
-  const under = (prefix: string): PickleValue => ({
-    type: 'ordered-dict',
-    entries: new Map(
-      [...entries].flatMap(([key, value]) => (key.startsWith(prefix) ? [[key.slice(prefix.length), value]] : [])),
-    ),
-  })
-  const has = (prefix: string): boolean => [...entries.keys()].some(key => key.startsWith(prefix))
-  return pickleDict([
-    [
-      'language_model',
-      pickleDict([
-        ...(has('embedding.')
-          ? [['embedding', pickleDict([['word_embeddings', under('embedding.word_embeddings.')]])] as const]
-          : []),
-        ['encoder', under('encoder.')],
-        ...(has('output_layer.') ? [['output_layer', under('output_layer.')] as const] : []),
-      ]),
-    ],
-    ...(has('word_embeddings_for_head.')
-      ? [['word_embeddings_for_head', under('word_embeddings_for_head.')] as const]
-      : []),
-  ])
-}
-
 function storedBytes(weight: PlacedWeight): number {
-  return weight.plan.shards.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, dtypeBytes[weight.dtype]), 0)
+  return weight.plan.shards.reduce((sum, { shape }) => sum + tensorBytes({ dtype: weight.dtype, shape }), 0)
 }
 
 // Frozen weights beside adapters stay out of a LoRA checkpoint; everything else in the source must find its place.
