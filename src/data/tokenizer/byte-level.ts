@@ -7,6 +7,7 @@ import { createBuffers, type EncodingBuffers, type PieceEncoder, pairAt, reserve
 import { createMerge } from './merge.ts'
 import { createMergeSlots, createMergeTable } from './merge-table.ts'
 import { createTokenFinder, indexTokens, type TokenTable } from './token-table.ts'
+import { tokenList } from './vocabulary.ts'
 import { createWordCache } from './word-cache.ts'
 
 /** What a byte-level encoder looks up, as plain numbers: threads share them. */
@@ -191,38 +192,41 @@ function utf8Length(codePoint: number): number {
 
 /** The tokens that are text by themselves. */
 function textTokens({ vocab }: BpeModel): TokenTable {
-  const tokens = [...vocab]
-  const bytes = Buffer.allocUnsafe(tokens.reduce((sum, [token]) => sum + token.length, 0))
-  const starts = [0]
-  const ids: number[] = []
+  const tokens = tokenList(vocab)
+  const bytes = Buffer.allocUnsafe(tokens.pool.length)
+  const starts = new Int32Array(tokens.starts.length)
+  const ids = new Int32Array(tokens.ids.length)
+  let count = 0
   let end = 0
-  let units = 0
-  for (const [token, id] of tokens) {
-    const length = putText(token, bytes.subarray(end))
+  for (let entry = 0; entry < tokens.ids.length; entry++) {
+    const [start, stop] = [tokens.starts[entry] as number, tokens.starts[entry + 1] as number]
+    const units = putText(tokens.pool, { start, stop, bytes, at: end })
     // Half a character: no piece of text is that.
-    if (length === undefined) continue
-    end += token.length
-    units += length
-    starts.push(units)
-    ids.push(id)
+    if (units < 0) continue
+    end += stop - start
+    ids[count++] = tokens.ids[entry] as number
+    starts[count] = (starts[count - 1] as number) + units
   }
-  const pool = new Uint16Array(units)
+  const pool = new Uint16Array(starts[count] as number)
   Buffer.from(pool.buffer).write(bytes.toString('utf8', 0, end), 'utf16le')
-  return indexTokens({ pool, starts: Int32Array.from(starts), ids: Int32Array.from(ids) })
+  return indexTokens({ pool, starts: starts.subarray(0, count + 1), ids: ids.subarray(0, count) })
 }
 
-/** Puts the bytes of a byte-level token into `bytes`: gives the UTF-16 units that they are, or undefined for no text. */
-function putText(token: string, bytes: Buffer): number | undefined {
+/** Puts the bytes of a byte-level token into `bytes`: gives how many UTF-16 units they are, or -1 for no text. */
+function putText(
+  pool: Uint16Array,
+  { start, stop, bytes, at }: { start: number; stop: number; bytes: Buffer; at: number },
+): number {
   let units = 0
   let isAscii = true
-  for (let i = 0; i < token.length; i++) {
-    const byte = unitBytes[token.charCodeAt(i)] ?? -1
-    if (byte < 0) return undefined
-    bytes[i] = byte
+  for (let i = start; i < stop; i++) {
+    const byte = unitBytes[pool[i] as number] ?? -1
+    if (byte < 0) return -1
+    bytes[at + i - start] = byte
     if (byte >= 0x80) isAscii = false
     if ((byte & 0xc0) !== 0x80) units += byte < 0xf0 ? 1 : 2
   }
-  return isAscii || isUtf8(bytes.subarray(0, token.length)) ? units : undefined
+  return isAscii || isUtf8(bytes.subarray(at, at + stop - start)) ? units : -1
 }
 
 /** For vocabularies without a token for each byte: the bytes' characters, encoded as characters with unknown ones. */

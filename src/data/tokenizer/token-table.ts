@@ -15,17 +15,20 @@ export interface TokenTable {
 /** Id of the token whose text is the units from `start` to `end`, or -1; no string is made. */
 export type TokenFinder = (units: Uint16Array, start: number, end: number) => number
 
-/** A table of these texts; of equal ones the first is found. */
-export function createTokenTable(texts: readonly string[], ids: ArrayLike<number>): TokenTable {
+/** Tokens one after another, as they lie in a table. */
+export type TokenList = Pick<TokenTable, 'starts' | 'ids' | 'pool'>
+
+/** A list of these texts. */
+export function listTokens(texts: readonly string[], ids: ArrayLike<number>): TokenList {
   const starts = new Int32Array(texts.length + 1)
   for (const [entry, { length }] of texts.entries()) starts[entry + 1] = (starts[entry] as number) + length
   const pool = new Uint16Array(starts[texts.length] as number)
   Buffer.from(pool.buffer).write(texts.join(''), 'utf16le')
-  return indexTokens({ starts, pool, ids: Int32Array.from(ids) })
+  return { starts, pool, ids: Int32Array.from(ids) }
 }
 
-/** A table of copies of these: open addressing over the pool of code units. */
-export function indexTokens(tokens: Pick<TokenTable, 'starts' | 'ids' | 'pool'>): TokenTable {
+/** A table of copies of these: open addressing over the pool of code units. Of equal texts the first is found. */
+export function indexTokens(tokens: TokenList): TokenTable {
   const [starts, ids] = [sharedInts(tokens.starts.length), sharedInts(tokens.ids.length)]
   const pool = sharedUnits(tokens.pool.length)
   starts.set(tokens.starts)

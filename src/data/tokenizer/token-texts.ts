@@ -1,4 +1,5 @@
 import { sharedInts, sharedUnits } from './shared-arrays.ts'
+import type { TokenList } from './token-table.ts'
 
 /** The text of each id. Plain numbers, which threads share. */
 export interface TokenTexts {
@@ -9,17 +10,20 @@ export interface TokenTexts {
 }
 
 /** Of two texts of one id the later counts. */
-export function createTokenTexts(tokens: readonly (readonly [text: string, id: number])[]): TokenTexts {
-  const highest = tokens.reduce((max, [, id]) => Math.max(max, id), -1)
+export function createTokenTexts(lists: readonly TokenList[]): TokenTexts {
+  let highest = -1
+  for (const { ids } of lists) for (const id of ids) highest = Math.max(highest, id)
   const [starts, ends] = [sharedInts(highest + 1), sharedInts(highest + 1)]
-  let length = 0
-  for (const [text, id] of tokens) {
-    starts[id] = length
-    length += text.length
-    ends[id] = length
+  const pool = sharedUnits(lists.reduce((sum, list) => sum + list.pool.length, 0))
+  let filled = 0
+  for (const list of lists) {
+    for (const [entry, id] of list.ids.entries()) {
+      starts[id] = filled + (list.starts[entry] as number)
+      ends[id] = filled + (list.starts[entry + 1] as number)
+    }
+    pool.set(list.pool, filled)
+    filled += list.pool.length
   }
-  const pool = sharedUnits(length)
-  Buffer.from(pool.buffer).write(tokens.map(([text]) => text).join(''), 'utf16le')
   return { starts, ends, pool }
 }
 

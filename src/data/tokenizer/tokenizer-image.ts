@@ -7,7 +7,7 @@ import { createTokenTexts, type TokenTexts } from './token-texts.ts'
 import type { TokenizerConfig } from './tokenizer-config.ts'
 import type { TokenizerParts } from './tokenizer-parts.ts'
 import { vendorClasses } from './vendor-class.ts'
-import type { TokenIds } from './vocabulary.ts'
+import { type TokenIds, tokenList } from './vocabulary.ts'
 
 /** All that a tokenizer is made of, as plain data: threads that are handed it share its tables and read no file. */
 export interface TokenizerImage
@@ -70,7 +70,7 @@ export function createImage(parts: TokenizerParts, config: TokenizerConfig): Tok
       return kernel.image
     },
     get texts() {
-      texts ??= createTokenTexts([...making!.vocab, ...making!.added])
+      texts ??= createTokenTexts([tokenList(making!.vocab), tokenList(making!.added)])
       if (tables) making = undefined
       return texts
     },

@@ -1,4 +1,11 @@
-import { createTokenFinder, type TokenFinder, type TokenTable, unitsOf } from './token-table.ts'
+import {
+  createTokenFinder,
+  listTokens,
+  type TokenFinder,
+  type TokenList,
+  type TokenTable,
+  unitsOf,
+} from './token-table.ts'
 
 /** Tokens with their ids, which are distinct. A map of tokens to ids is one. */
 export interface TokenIds extends Iterable<readonly [token: string, id: number]> {
@@ -11,6 +18,12 @@ export interface TokenIds extends Iterable<readonly [token: string, id: number]>
 /** The tokens of a table, without a string for each until it is asked for. */
 export interface Vocabulary extends TokenIds {
   readonly find: TokenFinder
+  readonly table: TokenTable
+}
+
+/** The tokens in their order; those of a table as they lie there. */
+export function tokenList(tokens: TokenIds): TokenList {
+  return 'table' in tokens ? (tokens as Vocabulary).table : listTokens([...tokens.keys()], [...tokens.values()])
 }
 
 /** The tokens of `table`, of which no two are equal. */
@@ -25,6 +38,7 @@ export function tableVocabulary(table: TokenTable): Vocabulary {
   return {
     size: ids.length,
     find,
+    table,
     get(token) {
       const id = find(unitsOf(token), 0, token.length)
       return id < 0 ? undefined : id
