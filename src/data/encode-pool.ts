@@ -39,7 +39,7 @@ export interface EncodePool {
 const resourceLimits = { maxYoungGenerationSizeMb: 24 }
 
 /** Tasks that a thread has at a time: one in work, one waiting, so that it never waits for this thread. */
-const tasksAhead = 2
+export const tasksAhead = 2
 
 /**
  * Starts `threads` threads, which share the tables of `image`; where there is none each loads the tokenizer. Tasks are

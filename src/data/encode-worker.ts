@@ -1,17 +1,20 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { sentError } from '../sent-error.ts'
 import { type CorpusEncoder, createCorpusEncoder, type EncodeSettings } from './corpus-encoder.ts'
-import type { EncodeReply, EncodeStart, EncodeTask } from './encode-pool.ts'
-import { type RangeLines, readLineRange } from './json-line-ranges.ts'
+import { type EncodeReply, type EncodeStart, type EncodeTask, tasksAhead } from './encode-pool.ts'
+import { type RangeLines, rangeBytes, readLineRange } from './json-line-ranges.ts'
 
 /** A thread that encodes rows, one task after another. It is told first which tokenizer to use, and says what that is like. */
 const port = parentPort!
 let encoder: Promise<CorpusEncoder>
 let before: Promise<void> = Promise.resolve()
+/** Used in turns: memory that is new to the process costs more than reading into it. */
+const rooms = Array.from({ length: tasksAhead }, () => Buffer.allocUnsafeSlow(rangeBytes + 1))
+let ranges = 0
 port.on('message', (message: EncodeStart | EncodeTask) => {
   if ('image' in message) return start(message)
   // What comes next is read while the task before it is carried out.
-  const lines = 'range' in message ? readLineRange(message.range) : undefined
+  const lines = 'range' in message ? readLineRange(message.range, rooms[ranges++ % tasksAhead]) : undefined
   lines?.catch(() => {})
   before = before.then(() => carryOut(message, lines))
 })

@@ -58,14 +58,15 @@ export interface RangeLines {
 
 /**
  * Reads the lines that begin in a range, the last one to its end, which may be beyond the range, unless it is longer
- * than `maxRecordBytes`.
+ * than `maxRecordBytes`. They lie in `room` where that is long enough: one byte longer than the range, and its last line
+ * ends with it.
  */
-export async function readLineRange({ file, isFirst, start, end }: LineRange): Promise<RangeLines> {
+export async function readLineRange({ file, isFirst, start, end }: LineRange, room?: Buffer): Promise<RangeLines> {
   const handle = await open(file, 'r')
   try {
     // A line begins where the byte before it ends another one.
     const from = isFirst ? start : start - 1
-    let bytes = Buffer.allocUnsafe(end - from)
+    let bytes = room && room.length >= end - from ? room.subarray(0, end - from) : Buffer.allocUnsafe(end - from)
     let filled = await fill(handle, bytes, { filled: 0, position: from })
     const first = isFirst ? 0 : bytes.subarray(0, filled).indexOf(0x0a) + 1
     if ((!isFirst && first === 0) || from + first >= end) return { bytes: bytes.subarray(0, 0), offset: end }
