@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { cp, mkdtemp, readdir, rm } from 'node:fs/promises'
-import { cpus, freemem, tmpdir } from 'node:os'
+import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs, promisify } from 'node:util'
@@ -9,6 +9,7 @@ import { openHfModel } from 'ascendflow/formats'
 import { stageWeights } from '../../src/checkpoint/stage-weights.ts'
 import { stageLayers } from '../../src/layout/stages.ts'
 import { type LlamaShape, llamaShapes, makeLlama, weightBytes } from './convert-model.ts'
+import { useMemory } from './used-memory.ts'
 
 const call = promisify(execFile)
 const [tp, pp] = [4, 2]
@@ -65,11 +66,9 @@ export async function bench(): Promise<void> {
     const results = new Map<string, Measurement[]>(contenders.map(({ name }) => [name, []]))
     for (let round = 0; round < Number(values.rounds); round++)
       for (const { name, work, from, spent } of contenders) {
-        // All begin with nothing to be written back, what they read in the page cache, and memory that has just been used:
-        // a virtual machine gives free memory back to its host, and fetching it again takes longer than the copying.
-        await call('sync')
+        // In the page cache: what is read.
         for (const file of await filesBelow(from)) await call('dd', [`if=${file}`, 'of=/dev/null', 'bs=4M'])
-        await useMemory(freemem() * 0.6)
+        await useMemory()
         const measured = await work()
         results.get(name)!.push(measured)
         console.log(`  round ${round + 1}: ${name} ${measured.seconds.toFixed(2)} s`)
@@ -166,13 +165,6 @@ function print(results: ReadonlyMap<string, readonly Measurement[]>, bytes: numb
   console.log(
     '  targets: 0.9× cp, 4× torch, flushed 0.75× cp and sync, at most 200 MB; ratios are medians of the rounds',
   )
-}
-
-/** Fills that much memory, where there is a folder in memory with that much room, and frees it. */
-async function useMemory(bytes: number): Promise<void> {
-  const file = '/dev/shm/ascendflow-bench'
-  await call('dd', ['if=/dev/zero', `of=${file}`, 'bs=4M', `count=${Math.floor(bytes / 2 ** 22)}`]).catch(() => {})
-  await rm(file, { force: true })
 }
 
 async function filesBelow(folder: string): Promise<readonly string[]> {
