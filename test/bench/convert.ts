@@ -9,7 +9,7 @@ import { openHfModel } from 'ascendflow/formats'
 import { stageWeights } from '../../src/checkpoint/stage-weights.ts'
 import { stageLayers } from '../../src/layout/stages.ts'
 import { type LlamaShape, llamaShapes, makeLlama, weightBytes } from './convert-model.ts'
-import { useMemory } from './used-memory.ts'
+import { settle } from './settle.ts'
 
 const call = promisify(execFile)
 const [tp, pp] = [4, 2]
@@ -66,9 +66,7 @@ export async function bench(): Promise<void> {
     const results = new Map<string, Measurement[]>(contenders.map(({ name }) => [name, []]))
     for (let round = 0; round < Number(values.rounds); round++)
       for (const { name, work, from, spent } of contenders) {
-        // In the page cache: what is read.
-        for (const file of await filesBelow(from)) await call('dd', [`if=${file}`, 'of=/dev/null', 'bs=4M'])
-        await useMemory()
+        await settle(await filesBelow(from))
         const measured = await work()
         results.get(name)!.push(measured)
         console.log(`  round ${round + 1}: ${name} ${measured.seconds.toFixed(2)} s`)

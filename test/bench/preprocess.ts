@@ -10,7 +10,7 @@ import { parseArgs, promisify } from 'node:util'
 import llamaTokenizer from 'llama-tokenizer-js'
 import { loadTokenizer } from '../../src/data/tokenizer/tokenizer.ts'
 import { type BenchCorpus, makeCorpus } from './preprocess-corpus.ts'
-import { useMemory } from './used-memory.ts'
+import { settle } from './settle.ts'
 
 /** What a process says of itself at its end. */
 interface Measurement {
@@ -111,7 +111,7 @@ async function compare(work: {
       const out = join(scratch, 'out')
       await mkdir(out)
       const job = { file: corpus.file, tokenizerDir, eosId, workers: contender.workers }
-      await useMemory(4e9)
+      await settle([corpus.file], 4e9)
       const into = contender.name.startsWith('ours') ? out : join(out, 'data')
       found.get(contender)?.push(await measure(contender, { ...job, out: into }))
       await rm(out, { recursive: true })
