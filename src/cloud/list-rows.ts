@@ -28,6 +28,3 @@ export async function listRows<T extends z.ZodType>(
     if (rows.length < pageSize) return all
   }
 }
-
-/** How ModelArts tells lists of its development environment: images, notebooks and their flavors. */
-export const developmentPage = { key: 'data', pageSize: 50 } as const

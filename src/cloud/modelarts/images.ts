@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { type Ask, askService, checkRequest, orNone } from '../ask-service.ts'
 import { type CreateOptions, createOnce } from '../create-once.ts'
-import { developmentPage, listRows } from '../list-rows.ts'
+import { listRows } from '../list-rows.ts'
 import type { Transport } from '../transport.ts'
 import { type WaitOptions, waitUntil } from '../wait-until.ts'
 
@@ -80,6 +80,9 @@ export function images(transport: Transport): Images {
       ask({ method: 'DELETE', path: ['images', id], signal }, z.unknown()).then(() => undefined, orNone()),
   }
 }
+
+/** How ModelArts tells lists of its development environment: images, notebooks and their flavors. */
+export const developmentPage = { key: 'data', pageSize: 50 } as const
 
 /** One's own images. */
 export function listImages(ask: Ask, signal?: AbortSignal): Promise<readonly Image[]> {

@@ -1,10 +1,10 @@
 import { z } from 'zod'
 import { askService, checkRequest, orNone } from '../ask-service.ts'
 import { type CreateOptions, createOnce } from '../create-once.ts'
-import { developmentPage, listRows } from '../list-rows.ts'
+import { listRows } from '../list-rows.ts'
 import type { Transport } from '../transport.ts'
 import { type WaitOptions, waitUntil } from '../wait-until.ts'
-import { Image, listImages } from './images.ts'
+import { developmentPage, Image, listImages } from './images.ts'
 
 const durationMs = z.number().int().min(3_600_000, 'an hour at least').max(259_200_000, '72 hours at most')
 
