@@ -95,9 +95,10 @@ interface SectionCopy extends WeightCopy {
 }
 
 function threadCount({ workers, sources }: CopierOptions): number {
-  if (workers !== undefined && !(Number.isSafeInteger(workers) && workers > 0))
+  if (workers !== undefined) {
+    if (Number.isSafeInteger(workers) && workers > 0) return workers
     throw new InputError(`workers is ${workers}; it is 1 or more.`)
-  if (workers !== undefined) return workers
+  }
   let bytes = 0
   for (const { tensors } of sources) for (const tensor of tensors.values()) bytes += tensorBytes(tensor)
   return bytes >= workersFromBytes ? Math.min(availableParallelism(), 4) : 1

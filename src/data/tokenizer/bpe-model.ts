@@ -1,6 +1,6 @@
 import { FormatError } from '../../errors.ts'
-import { createTokenFinder, indexTokens } from './token-table.ts'
-import { type TokenIds, tokenList } from './vocabulary.ts'
+import { createTokenFinder } from './token-table.ts'
+import { type TokenIds, tokenTable } from './vocabulary.ts'
 
 /** A BPE model, checked: every merge joins known tokens into a known token. */
 export interface BpeModel {
@@ -68,7 +68,7 @@ export function readMerges(merges: unknown, { vocab, file }: { vocab: TokenIds; 
     const found = Array.isArray(merges) ? `${merges.length}` : typeof merges
     throw new FormatError({ file, expected: `model.merges, a list of at most ${limits.merges}`, found })
   }
-  const find = createTokenFinder(indexTokens(tokenList(vocab)))
+  const find = createTokenFinder(tokenTable(vocab))
   const pairs = new Int32Array(3 * merges.length)
   // Left and right one behind the other: their units are those of the result.
   let units = new Uint16Array(2 * limits.tokenLength)

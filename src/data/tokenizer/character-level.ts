@@ -5,8 +5,8 @@ import { type EncodingBuffers, type PieceEncoder, pairAt, reserveIds } from './e
 import { createMerge } from './merge.ts'
 import { createMergeSlots, createMergeTable } from './merge-table.ts'
 import { sharedInts } from './shared-arrays.ts'
-import { createTokenFinder, indexTokens, type TokenTable } from './token-table.ts'
-import { tokenList } from './vocabulary.ts'
+import { createTokenFinder, type TokenTable } from './token-table.ts'
+import { tokenTable } from './vocabulary.ts'
 import { createWordCache } from './word-cache.ts'
 
 /** What an encoder of characters looks up. Plain data, of which threads share the numbers. */
@@ -44,7 +44,7 @@ export function characterTables(model: BpeModel): CharacterTables {
     ...{ adjacency: characterAdjacency(vocab.keys()), byteIds: byteFallback ? byteIds : undefined },
     areBytesMerged: merges.pairs.some((id, i) => i % 3 < 2 && bytes.has(id)),
     ...{ unkToken, unkId: unkToken === undefined ? undefined : vocab.get(unkToken), fuseUnk, partial },
-    wholes: model.ignoreMerges ? indexTokens(tokenList(vocab)) : undefined,
+    wholes: model.ignoreMerges ? tokenTable(vocab) : undefined,
   }
 }
 

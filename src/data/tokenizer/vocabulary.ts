@@ -1,5 +1,6 @@
 import {
   createTokenFinder,
+  indexTokens,
   listTokens,
   type TokenFinder,
   type TokenList,
@@ -24,6 +25,11 @@ export interface Vocabulary extends TokenIds {
 /** The tokens in their order; those of a table as they lie there. */
 export function tokenList(tokens: TokenIds): TokenList {
   return 'table' in tokens ? (tokens as Vocabulary).table : listTokens([...tokens.keys()], [...tokens.values()])
+}
+
+/** A table of the tokens, which may be theirs already. */
+export function tokenTable(tokens: TokenIds): TokenTable {
+  return 'table' in tokens ? (tokens as Vocabulary).table : indexTokens(tokenList(tokens))
 }
 
 /** The tokens of `table`, of which no two are equal. */
