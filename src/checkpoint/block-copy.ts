@@ -1,6 +1,6 @@
 import { CancelledError } from '../errors.ts'
 import { convertFloats } from '../formats/float-dtype.ts'
-import { type Dtype, dtypeBytes, type TensorSource } from '../formats/tensor.ts'
+import { type Dtype, dtypeBytes, type TensorInfo, type TensorSource } from '../formats/tensor.ts'
 import { copyRows } from './copy-rows.ts'
 import type { ShardSection } from './shard-sections.ts'
 import type { Rectangle } from './weight-plan.ts'
@@ -49,48 +49,77 @@ export function emptyScratch(): Scratch {
   return { block: new Uint8Array(0), gathered: new Uint8Array(0), converted: new Uint8Array(0) }
 }
 
-function growBlock(scratch: Scratch, length: number): void {
-  const both = new Uint8Array(2 * Math.max(length, blockBytes))
-  scratch.block = both.subarray(0, both.length / 2)
-  scratch.gathered = both.subarray(both.length / 2)
+/** Room for a block of `length` bytes. */
+export function blockRoom(scratch: Scratch, length: number): Uint8Array {
+  if (scratch.block.length < length) {
+    const both = new Uint8Array(2 * Math.max(length, blockBytes))
+    scratch.block = both.subarray(0, both.length / 2)
+    scratch.gathered = both.subarray(both.length / 2)
+  }
+  return scratch.block.subarray(0, length)
+}
+
+/** Rows of a tensor that are read at once, and what the ranks of a section store of them. */
+export interface Block {
+  readonly tensor: TensorInfo
+  readonly start: number
+  readonly end: number
+  readonly length: number
+  readonly cuts: readonly BlockCut[]
+}
+
+/** Columns that a rank stores, `copies` times. */
+interface BlockCut extends Pick<Rectangle, 'column' | 'columns' | 'copies'> {
+  readonly rank: number
+}
+
+/**
+ * What is read, one after another, to fill the shards of a section, every shard from its first byte to its last: blocks
+ * of 2 MiB (or one row, where rows are longer). Ranks share one reading.
+ */
+export function sectionBlocks({ shards }: ShardSection, tensors: ReadonlyMap<string, TensorInfo>): readonly Block[] {
+  return shards[0]!.rectangles.flatMap(({ tensor: name, row, rows }, i) => {
+    const tensor = tensors.get(name)!
+    const rowBytes = (tensor.shape[1] ?? 1) * dtypeBytes[tensor.dtype]
+    const step = Math.max(1, Math.floor(blockBytes / rowBytes))
+    const cuts = shards.map(({ rank, rectangles }): BlockCut => ({ rank, ...rectangles[i]! }))
+    return Array.from({ length: Math.ceil(rows / step) }, (_, n): Block => {
+      const start = row + n * step
+      const end = Math.min(start + step, row + rows)
+      return { tensor, start, end, length: (end - start) * rowBytes, cuts }
+    })
+  })
 }
 
 /** Receives the next bytes of a section on a tensor-parallel rank. */
 export type ShardSink = (rank: number, bytes: Uint8Array) => Promise<void> | void
 
-/**
- * Streams a section of a weight from the Hugging Face tensors of `source` to the shards of its ranks, every shard from
- * its first byte to its last, in blocks of 2 MiB (or one row, where rows are longer). Ranks share one reading.
- */
+/** Streams a section of a weight from the Hugging Face tensors of `source` to the shards of its ranks. */
 export async function fillShards(
-  { shards }: ShardSection,
+  section: ShardSection,
   source: Pick<TensorSource, 'tensors' | 'readRows'>,
   options: { dtype: Dtype; sink: ShardSink; scratch: Scratch; throwIfCancelled?: () => void },
 ): Promise<void> {
-  const { scratch, dtype: to, sink } = options
-  for (const [i, { tensor, row, rows, copies = 1 }] of shards[0]!.rectangles.entries()) {
-    const { dtype: from, shape } = source.tensors.get(tensor)!
-    const width = shape[1] ?? 1
-    const step = Math.max(1, Math.floor(blockBytes / (width * dtypeBytes[from])))
-    for (let start = row; start < row + rows; start += step) {
-      options.throwIfCancelled?.()
-      const end = Math.min(start + step, row + rows)
-      const length = (end - start) * width * dtypeBytes[from]
-      if (scratch.block.length < length) growBlock(scratch, length)
-      const bytes = await source.readRows(tensor, start, end, scratch.block.subarray(0, length))
-      for (const { rank, rectangles } of shards) {
-        const stored = storedBytes(bytes, rectangles[i]!, { width, from, to, scratch })
-        for (let copy = 0; copy < copies; copy++) await sink(rank, stored)
-      }
+  const { scratch, dtype, sink } = options
+  for (const block of sectionBlocks(section, source.tensors)) {
+    options.throwIfCancelled?.()
+    const { tensor, start, end, length, cuts } = block
+    const bytes = await source.readRows(tensor.name, start, end, blockRoom(scratch, length))
+    for (const cut of cuts) {
+      const stored = storedBytes(bytes, cut, { tensor, dtype, scratch })
+      for (let copy = 0; copy < (cut.copies ?? 1); copy++) await sink(cut.rank, stored)
     }
   }
 }
 
-function storedBytes(
+/** What a rank stores of a block: its columns, as the stored type; valid until the next call. */
+export function storedBytes(
   bytes: Uint8Array,
-  { column, columns }: Rectangle,
-  { width, from, to, scratch }: { width: number; from: Dtype; to: Dtype; scratch: Scratch },
+  { column, columns }: BlockCut,
+  { tensor, dtype: to, scratch }: { tensor: TensorInfo; dtype: Dtype; scratch: Scratch },
 ): Uint8Array {
+  const { dtype: from, shape } = tensor
+  const width = shape[1] ?? 1
   const cut = columns === width ? bytes : cutColumns(bytes, { column, columns, width, from, scratch })
   return from === to ? cut : convert(cut, { from, to, scratch })
 }

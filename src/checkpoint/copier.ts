@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os'
 import { InputError } from '../errors.ts'
 import { crc32Combine } from '../formats/crc32-combine.ts'
 import { loadCrc32 } from '../formats/fast-crc32.ts'
-import { type FilePlace, writePlace } from '../formats/file-place.ts'
+import type { FilePlace } from '../formats/file-place.ts'
 import type { StoredPiece } from '../formats/row-reader.ts'
 import { type Dtype, type TensorSource, tensorBytes } from '../formats/tensor.ts'
 import { type CopyOptions, cancelled, checkCancelled, emptyScratch } from './block-copy.ts'
@@ -130,7 +130,7 @@ async function copySections(
   const scratches = Array.from({ length: copyLanes }, emptyScratch)
   const throwIfCancelled = (): void => checkCancelled(signal, what)
   const copyHere = inLanes(here, copyLanes, async (copy, lane) => {
-    const settings = { scratch: scratches[lane]!, crc32: loadCrc32(), write: writePlace, throwIfCancelled, advance }
+    const settings = { scratch: scratches[lane]!, crc32: loadCrc32(), throwIfCancelled, advance }
     done(copy, await copySection(copy, copy.source, settings))
   })
   copyHere.catch(error => pool?.close(error))

@@ -1,5 +1,5 @@
 import type { Crc32 } from '../formats/fast-crc32.ts'
-import type { FilePlace, PlaceAccess } from '../formats/file-place.ts'
+import { type FilePlace, writePlace } from '../formats/file-place.ts'
 import { type Dtype, dtypeBytes, type TensorSource } from '../formats/tensor.ts'
 import { fillShards, type Scratch } from './block-copy.ts'
 import type { ShardSection } from './shard-sections.ts'
@@ -13,30 +13,41 @@ export async function copySection(
   source: Pick<TensorSource, 'tensors' | 'readRows'>,
   options: {
     scratch: Scratch
-    write: PlaceAccess
     crc32: Crc32
     throwIfCancelled?: () => void
     advance?: (bytes: number) => void
   },
 ): Promise<readonly number[]> {
-  const written = new Map(
-    section.shards.map(({ rank, rectangles: [first] }) => [
-      rank,
-      { at: first!.shardRow * first!.columns * dtypeBytes[dtype], crc: 0 },
-    ]),
-  )
+  const shards = shardSums(section, dtype)
   await fillShards(section, source, {
     ...options,
     dtype,
     sink: async (rank, bytes) => {
-      const shard = written.get(rank)!
+      const shard = shards.get(rank)!
       shard.crc = options.crc32(bytes, shard.crc)
-      await options.write(places[rank]!, shard.at, bytes)
+      await writePlace(places[rank]!, shard.at, bytes)
       shard.at += bytes.length
       options.advance?.(bytes.length)
     },
   })
-  return section.shards.map(({ rank }) => written.get(rank)!.crc)
+  return Array.from(shards.values(), ({ crc }) => crc)
+}
+
+/** What is written of a rank's shard. */
+export interface ShardSum {
+  /** Byte of the shard at which the next ones go. */
+  at: number
+  crc: number
+}
+
+/** Where a section begins in each rank's shard, in the order of `section.shards`, with nothing summed yet. */
+export function shardSums({ shards }: ShardSection, dtype: Dtype): Map<number, ShardSum> {
+  return new Map(
+    shards.map(({ rank, rectangles: [first] }) => [
+      rank,
+      { at: first!.shardRow * first!.columns * dtypeBytes[dtype], crc: 0 },
+    ]),
+  )
 }
 
 /** Bytes of a section in the shard of its n-th member. */

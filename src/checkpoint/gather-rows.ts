@@ -1,51 +1,88 @@
 import { FormatError } from '../errors.ts'
-import type { PlaceAccess } from '../formats/file-place.ts'
+import { type FilePlace, readPlace, readPlaceSync } from '../formats/file-place.ts'
 import type { StoredPiece } from '../formats/row-reader.ts'
 import { dtypeBytes, type TensorInfo } from '../formats/tensor.ts'
 import { copyRows } from './copy-rows.ts'
 
-/** Fills `out` with rows `start` to `end` of a tensor. `spare` is as long as `out` and may be written to. */
-export type GatherRows = (
-  tensor: TensorInfo,
-  pieces: readonly StoredPiece[],
-  rows: { start: number; end: number; out: Uint8Array; spare?: Uint8Array },
-) => Promise<void>
+/** Rows of a tensor, and where they go. */
+export interface WantedRows {
+  readonly tensor: TensorInfo
+  /** What the tensor is put together from. */
+  readonly pieces: readonly StoredPiece[]
+  readonly start: number
+  readonly end: number
+  readonly out: Uint8Array
+}
 
 /**
  * Puts rows of a tensor together from the files that hold parts of it. Copies of key/value groups are compared; a
  * FormatError says when they differ.
  */
-export function rowGatherer(read: PlaceAccess): GatherRows {
-  const scratches: Uint8Array[] = []
-  return async ({ name, dtype, shape }, pieces, { start, end, out, spare }) => {
-    const size = dtypeBytes[dtype]
-    const rowBytes = (shape[1] ?? 1) * size
+export function rowGatherer(): (wanted: WantedRows) => Promise<void> {
+  const spares: Uint8Array[] = []
+  return async wanted => {
     // Not one for all: readings may overlap in time.
-    let scratch = spare ?? scratches.pop() ?? new Uint8Array(0)
-    for (const { place, row, rows, column, columns, isReplica } of pieces) {
-      const from = Math.max(start, row)
-      const to = Math.min(end, row + rows)
-      if (from >= to) continue
-      const pieceBytes = columns * size
-      const at = (from - row) * pieceBytes
-      const target = out.subarray((from - start) * rowBytes, (to - start) * rowBytes)
-      if (pieceBytes === rowBytes && !isReplica) {
-        await read(place, at, target)
-        continue
-      }
-      const length = (to - from) * pieceBytes
-      if (scratch.length < length) scratch = new Uint8Array(length)
-      const piece = scratch.subarray(0, length)
-      await read(place, at, piece)
-      if (isReplica) {
-        if (Buffer.compare(piece, target) !== 0) refuseReplica(place.path, name)
-        continue
-      }
-      const steps = { rows: to - from, length: pieceBytes, fromStep: pieceBytes, toStep: rowBytes }
-      copyRows(piece, target.subarray(column * size), steps)
+    let spare = spares.pop() ?? new Uint8Array(0)
+    for (const reading of readings(wanted)) {
+      const { place, at, length, isPlaced, target } = reading
+      if (spare.length < length && !isPlaced) spare = new Uint8Array(length)
+      const bytes = isPlaced ? target : spare.subarray(0, length)
+      await readPlace(place, at, bytes)
+      if (!isPlaced) put(bytes, reading)
     }
-    if (spare === undefined) scratches.push(scratch)
+    spares.push(spare)
   }
+}
+
+/** As `rowGatherer`, on the calling thread; `spare` is as long as `out`, and quickest when it lies in the same buffer. */
+export function gatherRowsSync(wanted: WantedRows, spare: Uint8Array): void {
+  for (const reading of readings(wanted)) {
+    const bytes = reading.isPlaced ? reading.target : spare.subarray(0, reading.length)
+    readPlaceSync(reading.place, reading.at, bytes)
+    if (!reading.isPlaced) put(bytes, reading)
+  }
+}
+
+/** What is read at once of one piece. */
+interface Reading {
+  readonly tensor: TensorInfo
+  readonly piece: StoredPiece
+  readonly place: FilePlace
+  readonly at: number
+  readonly length: number
+  /** The whole rows in `out` of which the piece has a part. */
+  readonly target: Uint8Array
+  /** Whether the bytes are the target's as they are. */
+  readonly isPlaced: boolean
+}
+
+function readings({ tensor, pieces, start, end, out }: WantedRows): readonly Reading[] {
+  const size = dtypeBytes[tensor.dtype]
+  const rowBytes = (tensor.shape[1] ?? 1) * size
+  const found: Reading[] = []
+  for (const piece of pieces) {
+    const from = Math.max(start, piece.row)
+    const to = Math.min(end, piece.row + piece.rows)
+    if (from >= to) continue
+    const pieceBytes = piece.columns * size
+    found.push({
+      ...{ tensor, piece, place: piece.place, at: (from - piece.row) * pieceBytes, length: (to - from) * pieceBytes },
+      target: out.subarray((from - start) * rowBytes, (to - start) * rowBytes),
+      isPlaced: pieceBytes === rowBytes && !piece.isReplica,
+    })
+  }
+  return found
+}
+
+function put(bytes: Uint8Array, { tensor, piece, target }: Reading): void {
+  if (piece.isReplica) {
+    if (Buffer.compare(bytes, target) !== 0) refuseReplica(piece.place.path, tensor.name)
+    return
+  }
+  const size = dtypeBytes[tensor.dtype]
+  const length = piece.columns * size
+  const steps = { rows: bytes.length / length, length, fromStep: length, toStep: (tensor.shape[1] ?? 1) * size }
+  copyRows(bytes, target.subarray(piece.column * size), steps)
 }
 
 // Each copy gets its own gradient unless the training sums them: then the model has come to have more groups.

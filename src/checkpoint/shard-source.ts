@@ -1,5 +1,4 @@
 import { FormatError, InputError } from '../errors.ts'
-import { readPlace } from '../formats/file-place.ts'
 import type { PickleTensor } from '../formats/pickle-value.ts'
 import type { RowReader, StoredPiece } from '../formats/row-reader.ts'
 import { dtypeBytes, type TensorInfo, type TensorSource } from '../formats/tensor.ts'
@@ -51,7 +50,7 @@ export function shardSource(weights: readonly ShardedWeight[], close: () => Prom
 
 function rowReader(tensors: ReadonlyMap<string, TensorInfo>, pieces: ReadonlyMap<string, readonly Piece[]>): RowReader {
   let shared = new Uint8Array(0)
-  const gather = rowGatherer(readPlace)
+  const gather = rowGatherer()
   const storedPieces = (name: string) =>
     pieces.get(name)!.map(({ file, shard, shardRow, ...range }): StoredPiece => {
       const { path, fd, offset } = file.place(shard)
@@ -66,7 +65,7 @@ function rowReader(tensors: ReadonlyMap<string, TensorInfo>, pieces: ReadonlyMap
     const length = (end - start) * (info.shape[1] ?? 1) * dtypeBytes[info.dtype]
     if (into === undefined && shared.length < length) shared = new Uint8Array(length)
     const out = (into ?? shared).subarray(0, length)
-    await gather(info, storedPieces(name), { start, end, out })
+    await gather({ tensor: info, pieces: storedPieces(name), start, end, out })
     return out
   }
   return Object.assign(readRows, { pieces: storedPieces })

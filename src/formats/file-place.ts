@@ -13,50 +13,56 @@ export interface FilePlace {
 export type PlaceAccess = (place: FilePlace, start: number, bytes: Uint8Array) => Promise<void>
 
 /** Fills `bytes` from the file. @throws FormatError when the file ends before them. */
-export const readPlace: PlaceAccess = ({ path, fd, offset }, start, bytes) =>
-  moveAll(bytes.length, offset + start, {
-    move: (done, position) =>
-      new Promise((resolve, reject) => {
-        read(fd, bytes, done, bytes.length - done, position, (error, n) => (error ? reject(error) : resolve(n)))
-      }),
-    path,
-  })
+export const readPlace: PlaceAccess = (place, start, bytes) => moveAll(read, { place, start, bytes })
 
 /** Writes `bytes` to the file. */
-export const writePlace: PlaceAccess = ({ path, fd, offset }, start, bytes) =>
-  moveAll(bytes.length, offset + start, {
-    move: (done, position) =>
-      new Promise((resolve, reject) => {
-        write(fd, bytes, done, bytes.length - done, position, (error, n) => (error ? reject(error) : resolve(n)))
-      }),
-    path,
-  })
+export const writePlace: PlaceAccess = (place, start, bytes) => moveAll(write, { place, start, bytes })
 
 /** As `readPlace`, on the calling thread. */
-export const readPlaceSync: PlaceAccess = ({ path, fd, offset }, start, bytes) =>
-  moveAll(bytes.length, offset + start, {
-    move: (done, position) => readSync(fd, bytes, done, bytes.length - done, position),
-    path,
-  })
+export function readPlaceSync(place: FilePlace, start: number, bytes: Uint8Array): void {
+  moveAllSync(readSync, place, start, bytes)
+}
 
 /** As `writePlace`, on the calling thread. */
-export const writePlaceSync: PlaceAccess = ({ path, fd, offset }, start, bytes) =>
-  moveAll(bytes.length, offset + start, {
-    move: (done, position) => writeSync(fd, bytes, done, bytes.length - done, position),
-    path,
-  })
+export function writePlaceSync(place: FilePlace, start: number, bytes: Uint8Array): void {
+  moveAllSync(writeSync, place, start, bytes)
+}
+
+type Transfer<T extends unknown[], R> = (
+  ...args: [fd: number, bytes: Uint8Array, offset: number, length: number, position: number, ...T]
+) => R
+type Move = Transfer<[done: (error: unknown, moved: number) => void], void>
+type MoveSync = Transfer<[], number>
+
+interface Moving {
+  readonly place: FilePlace
+  readonly start: number
+  readonly bytes: Uint8Array
+}
 
 // The kernel moves at most 2 GiB at a time, and may move less than it is asked for.
-async function moveAll(
-  length: number,
-  offset: number,
-  { move, path }: { move: (done: number, position: number) => number | Promise<number>; path: string },
-): Promise<void> {
-  for (let done = 0; done < length; ) {
-    const moved = await move(done, offset + done)
+async function moveAll(move: Move, { place, start, bytes }: Moving): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const moved = await new Promise<number>((resolve, reject) => {
+      const position = place.offset + start + done
+      const settle = (error: unknown, n: number): void => (error ? reject(error) : resolve(n))
+      move(place.fd, bytes, done, bytes.length - done, position, settle)
+    })
+    if (moved === 0) throw endsEarly({ place, start, bytes }, done)
     done += moved
-    if (moved > 0) continue
-    const expected = `${length} bytes up to byte ${offset + length}`
-    throw new FormatError({ file: path, offset, expected, found: `a file that ends at byte ${offset + done}` })
   }
+}
+
+function moveAllSync(move: MoveSync, place: FilePlace, start: number, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length; ) {
+    const moved = move(place.fd, bytes, done, bytes.length - done, place.offset + start + done)
+    if (moved === 0) throw endsEarly({ place, start, bytes }, done)
+    done += moved
+  }
+}
+
+function endsEarly({ place: { path, offset: first }, start, bytes }: Moving, done: number): FormatError {
+  const offset = first + start
+  const expected = `${bytes.length} bytes up to byte ${offset + bytes.length}`
+  return new FormatError({ file: path, offset, expected, found: `a file that ends at byte ${offset + done}` })
 }

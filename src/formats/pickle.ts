@@ -1,4 +1,5 @@
 import { InputError } from '../errors.ts'
+import { byteWriter } from './byte-writer.ts'
 import type { NewTensor, PickleValue } from './pickle-value.ts'
 import type { Dtype } from './tensor.ts'
 
@@ -23,15 +24,13 @@ export const torchNames: Readonly<Record<Dtype, { readonly dtype: string; readon
  * @throws InputError for values that cannot be written: tensors of another file, bytes, numbers beyond int64.
  */
 export function pickle(value: PickleValue): { readonly bytes: Uint8Array; readonly tensors: readonly NewTensor[] } {
-  const chunks: Uint8Array[] = [Uint8Array.of(0x80, 2)]
+  const out = byteWriter()
+  out.byte(0x80)
+  out.byte(2)
   const tensors: NewTensor[] = []
   const remembered = new Map<string, number>()
-  const put = (...parts: (number | string | Uint8Array)[]): void => {
-    for (const part of parts) {
-      chunks.push(
-        typeof part === 'number' ? Uint8Array.of(part) : typeof part === 'string' ? Buffer.from(part, 'latin1') : part,
-      )
-    }
+  const put = (...parts: (number | string)[]): void => {
+    for (const part of parts) typeof part === 'number' ? out.byte(part) : out.ascii(part)
   }
   const global = (name: string): void => {
     const key = remembered.get(name)
@@ -41,23 +40,24 @@ export function pickle(value: PickleValue): { readonly bytes: Uint8Array; readon
     } else put('h', key)
   }
   const string = (text: string): void => {
-    const bytes = Buffer.from(text)
-    put('X', uint32(bytes.length), bytes)
+    put('X')
+    out.uint32(Buffer.byteLength(text))
+    out.text(text)
   }
   const integer = (number: number | bigint): void => {
     if (number >= 0 && number < 0x100) put('K', Number(number))
     else if (number >= 0 && number < 0x10000) put('M', Number(number) & 0xff, Number(number) >> 8)
-    else if (number >= -(2 ** 31) && number < 2 ** 31) put('J', uint32(Number(number) >>> 0))
-    else if (number >= -(2n ** 63n) && number < 2n ** 63n) {
-      const bytes = Buffer.alloc(8)
-      bytes.writeBigInt64LE(BigInt(number))
-      put(0x8a, 8, bytes)
+    else if (number >= -(2 ** 31) && number < 2 ** 31) {
+      put('J')
+      out.uint32(Number(number) >>> 0)
+    } else if (number >= -(2n ** 63n) && number < 2n ** 63n) {
+      put(0x8a, 8)
+      out.int64(BigInt(number))
     } else throw new InputError(`The number ${number} does not fit 64 bits and cannot be pickled.`)
   }
   const float = (number: number): void => {
-    const bytes = Buffer.alloc(8)
-    bytes.writeDoubleBE(number)
-    put('G', bytes)
+    put('G')
+    out.doubleBigEndian(number)
   }
   const tuple = (write: () => void): void => {
     put('(')
@@ -150,15 +150,9 @@ export function pickle(value: PickleValue): { readonly bytes: Uint8Array; readon
   }
   encode(value)
   put('.')
-  return { bytes: Buffer.concat(chunks), tensors }
+  return { bytes: out.bytes(), tensors }
 }
 
 function product(numbers: readonly number[]): number {
   return numbers.reduce((a, b) => a * b, 1)
-}
-
-function uint32(value: number): Uint8Array {
-  const bytes = Buffer.alloc(4)
-  bytes.writeUInt32LE(value)
-  return bytes
 }

@@ -10,6 +10,7 @@ import { stageWeights } from '../../src/checkpoint/stage-weights.ts'
 import { stageLayers } from '../../src/layout/stages.ts'
 import { type LlamaShape, llamaShapes, makeLlama, weightBytes } from './convert-model.ts'
 import { settle } from './settle.ts'
+import { liftWriteBack } from './write-back.ts'
 
 const call = promisify(execFile)
 const [tp, pp] = [4, 2]
@@ -38,6 +39,9 @@ interface Measurement {
  * where a Python with torch is found, a converter that holds the model in memory. Taken in turns; medians of the rounds.
  *
  *   npm run bench -- convert [--gb 4] [--rounds 5] [--folder DIR] [--single-tensor] [--beside cp,torch,sync] [--workers N]
+ *     [--lift-write-back]
+ *
+ * With `--lift-write-back` (root, Linux) the kernel does not begin to write back during what is not flushed.
  */
 export async function bench(): Promise<void> {
   const { values } = parseArgs({
@@ -46,6 +50,7 @@ export async function bench(): Promise<void> {
       ...{ gb: { type: 'string', default: '4' }, rounds: { type: 'string', default: '5' } },
       ...{ folder: { type: 'string', default: tmpdir() }, 'single-tensor': { type: 'boolean', default: false } },
       ...{ beside: { type: 'string', default: 'cp,torch,sync' }, workers: { type: 'string' } },
+      ...{ 'lift-write-back': { type: 'boolean', default: false } },
     },
   })
   const dir = await mkdtemp(join(values.folder, 'ascendflow-bench-'))
@@ -57,17 +62,18 @@ export async function bench(): Promise<void> {
     const beside = values.beside.split(',')
     const python = beside.includes('torch') ? await findPython() : undefined
     console.log(
-      `convert, ${(bytes / 1e9).toFixed(2)} GB, TP ${tp} × PP ${pp}, ${cpus().length} × ${cpus()[0]!.model}${python || !beside.includes('torch') ? '' : '; no Python with torch found'}`,
+      `convert, ${(bytes / 1e9).toFixed(2)} GB, TP ${tp} × PP ${pp}, ${cpus().length} × ${cpus()[0]!.model}${python || !beside.includes('torch') ? '' : '; no Python with torch found'}${values['lift-write-back'] ? '; nothing written back during what is not flushed' : ''}`,
     )
     const workers = values.workers === undefined ? undefined : Number(values.workers)
     const contenders = contendersIn(dir, { hf, python, workers }).filter(
-      ({ name }) => beside.includes('sync') || !/sync|flushed/.test(name),
+      ({ name }) => beside.includes('sync') || !isFlushed(name),
     )
     const results = new Map<string, Measurement[]>(contenders.map(({ name }) => [name, []]))
     for (let round = 0; round < Number(values.rounds); round++)
       for (const { name, work, from, spent } of contenders) {
         await settle(await filesBelow(from))
-        const measured = await work()
+        const restore = values['lift-write-back'] && !isFlushed(name) ? liftWriteBack() : undefined
+        const measured = await work().finally(() => restore?.())
         results.get(name)!.push(measured)
         console.log(`  round ${round + 1}: ${name} ${measured.seconds.toFixed(2)} s`)
         if (round === 0 && name === 'megatronToHf')
@@ -82,11 +88,16 @@ export async function bench(): Promise<void> {
   }
 }
 
-/** 7B's width with as many layers as the bytes need; its embedding has 3 GB when one tensor is to be large. */
+const isFlushed = (name: string): boolean => /sync|flushed/.test(name)
+
+/** 7B's width with as many layers as the bytes hold, and an embedding for the rest; 3 GB and more when one tensor is to be large. */
 function shapeOf({ bytes, oneLarge }: { bytes: number; oneLarge: boolean }): LlamaShape {
   const base = { ...llamaShapes['7B']!, ...(oneLarge ? { vocab: 366_080 } : {}) }
   const [none, two] = [0, pp].map(layers => weightBytes({ ...base, layers })) as [number, number]
-  return { ...base, layers: pp * Math.max(1, Math.ceil((bytes - none) / (two - none))) }
+  const shape = { ...base, layers: pp * Math.max(1, Math.floor((bytes - none) / (two - none))) }
+  const row = weightBytes({ ...shape, vocab: shape.vocab + 1 }) - weightBytes(shape)
+  const rows = Math.max(0, Math.ceil((bytes - weightBytes(shape)) / row / 128) * 128)
+  return { ...shape, vocab: shape.vocab + rows }
 }
 
 interface Contender {
