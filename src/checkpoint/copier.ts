@@ -27,7 +27,7 @@ export interface WeightCopy {
 export interface Copier {
   /**
    * Copies the weights, whose files belong to nobody else until then. Gives the CRC-32 of each weight's shards.
-   * `advance` is told of bytes that have been written. Of several calls the first is served first. After an error none
+   * `advance` is told of bytes that have been written. Several calls share the threads. After an error none
    * writes any more.
    */
   copy(weights: readonly WeightCopy[], advance: (bytes: number) => void): Promise<readonly (readonly number[])[]>
@@ -121,7 +121,7 @@ async function copySections(
     if (task === undefined) here.push(copy)
     else
       inThreads.push(
-        pool!.copy(task).then(crcs => {
+        pool!.copy(task, sections).then(crcs => {
           done(copy, crcs)
           advance(copy.section.shards.reduce((sum, _, i) => sum + sectionBytes(copy.section, i, copy.dtype), 0))
         }),

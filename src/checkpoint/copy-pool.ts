@@ -23,8 +23,11 @@ export type CopyReply = { readonly crcs: readonly number[] } | { readonly failed
 
 /** Threads that copy weights. */
 export interface CopyPool {
-  /** Gives the CRC-32s of what was written. Tasks are taken up in the order in which they come. */
-  copy(task: CopyTask): Promise<readonly number[]>
+  /**
+   * Gives the CRC-32s of what was written. Tasks of a batch are taken up in the order in which they come; of several
+   * batches threads take different ones, since writers of the same file wait for each other.
+   */
+  copy(task: CopyTask, batch: object): Promise<readonly number[]>
   /** Ends the threads, between two blocks; tasks that are not done are rejected with `reason`. */
   close(reason?: unknown): Promise<void>
 }
@@ -42,12 +45,12 @@ export function createCopyPool(threads: number): CopyPool {
     readonly resolve: (crcs: readonly number[]) => void
     readonly reject: (error: unknown) => void
   }
-  const waiting: Pending[] = []
+  const waiting = new Map<object, Pending[]>()
   let ending: Promise<void> | undefined
   let failure: unknown
   const members = Array.from({ length: threads }, () => {
     const worker = new Worker(programPath('copy-worker'), { execArgv: [], resourceLimits })
-    const member = { worker, taken: [] as Pending[] }
+    const member = { worker, taken: [] as Pending[], batch: undefined as object | undefined }
     worker.on('message', (reply: CopyReply) => {
       if ('failed' in reply) return void end(receivedError(reply.failed))
       const { resolve } = member.taken.shift()!
@@ -65,15 +68,27 @@ export function createCopyPool(threads: number): CopyPool {
   function end(reason: unknown): Promise<void> {
     failure ??= reason
     ending ??= Promise.all(members.map(({ worker }) => worker.terminate())).then(() => {
-      for (const { reject } of [...members.flatMap(({ taken }) => taken.splice(0)), ...waiting.splice(0)])
+      for (const { reject } of [...members.flatMap(({ taken }) => taken.splice(0)), ...[...waiting.values()].flat()])
         reject(failure)
     })
     return ending
   }
 
+  // Of the batch on which the fewest others are at work; rather of its own than of another one.
+  function nextFor(member: (typeof members)[number]): Pending | undefined {
+    const others = (batch: object): number => members.filter(it => it !== member && it.batch === batch).length
+    const order = (batch: object): number => 2 * others(batch) - Number(member.batch === batch)
+    const [batch] = [...waiting.keys()].sort((a, b) => order(a) - order(b))
+    if (batch === undefined) return undefined
+    member.batch = batch
+    const tasks = waiting.get(batch)!
+    if (tasks.length === 1) waiting.delete(batch)
+    return tasks.shift()
+  }
+
   function dispatch(): void {
     for (const member of [...members].sort((a, b) => a.taken.length - b.taken.length)) {
-      const next = member.taken.length < tasksAhead && !ending ? waiting.shift() : undefined
+      const next = member.taken.length < tasksAhead && !ending ? nextFor(member) : undefined
       if (!next) continue
       member.taken.push(next)
       member.worker.postMessage(next.task)
@@ -81,10 +96,10 @@ export function createCopyPool(threads: number): CopyPool {
   }
 
   return {
-    copy(task) {
+    copy(task, batch) {
       if (ending) return ending.then(() => Promise.reject(failure))
       return new Promise((resolve, reject) => {
-        waiting.push({ task, resolve, reject })
+        waiting.set(batch, [...(waiting.get(batch) ?? []), { task, resolve, reject }])
         dispatch()
       })
     },

@@ -24,8 +24,15 @@ export function weightBytes(shape: LlamaShape): number {
   return tensorsOf(shape).reduce((sum, tensor) => sum + byteLength(tensor), 0)
 }
 
-/** A Llama in bf16 in one file: of random bytes, or with nothing behind the header but a hole. */
-export async function makeLlama(dir: string, shape: LlamaShape, content: 'random' | 'hole'): Promise<void> {
+/**
+ * A Llama in bf16, in shards of at most `maxShardBytes` as ours are: of random bytes, or with nothing
+ * behind the headers but a hole.
+ */
+export async function makeLlama(
+  dir: string,
+  shape: LlamaShape,
+  { content, maxShardBytes }: { content: 'random' | 'hole'; maxShardBytes: number },
+): Promise<void> {
   const { layers, hidden, ffn, heads, groups, vocab } = shape
   await mkdir(dir)
   const config = {
@@ -34,7 +41,28 @@ export async function makeLlama(dir: string, shape: LlamaShape, content: 'random
     ...{ max_position_embeddings: 4096, rms_norm_eps: 1e-5, torch_dtype: 'bfloat16', tie_word_embeddings: false },
   }
   await writeFile(join(dir, 'config.json'), JSON.stringify(config))
-  const tensors = tensorsOf(shape).sort((a, b) => (a.name < b.name ? -1 : 1))
+  const shards: TensorInfo[][] = [[]]
+  let used = 0
+  for (const tensor of tensorsOf(shape)) {
+    if (used > 0 && used + byteLength(tensor) > maxShardBytes) {
+      shards.push([])
+      used = 0
+    }
+    shards.at(-1)!.push(tensor)
+    used += byteLength(tensor)
+  }
+  const number = (i: number): string => String(i).padStart(5, '0')
+  const nameOf = (i: number): string =>
+    shards.length === 1 ? 'model.safetensors' : `model-${number(i + 1)}-of-${number(shards.length)}.safetensors`
+  for (const [i, tensors] of shards.entries()) await writeShard(join(dir, nameOf(i)), tensors, content)
+  if (shards.length === 1) return
+  const map = Object.fromEntries(shards.flatMap((tensors, i) => tensors.map(({ name }) => [name, nameOf(i)])))
+  const index = { metadata: { total_size: weightBytes(shape) }, weight_map: map }
+  await writeFile(join(dir, 'model.safetensors.index.json'), JSON.stringify(index))
+}
+
+async function writeShard(path: string, unsorted: readonly TensorInfo[], content: 'random' | 'hole'): Promise<void> {
+  const tensors = [...unsorted].sort((a, b) => (a.name < b.name ? -1 : 1))
   const header: Record<string, unknown> = { __metadata__: { format: 'pt' } }
   let end = 0
   for (const tensor of tensors) {
@@ -46,7 +74,7 @@ export async function makeLlama(dir: string, shape: LlamaShape, content: 'random
   const head = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, ' ')
   head.writeBigUInt64LE(BigInt(head.length - 8))
   json.copy(head, 8)
-  const file = await open(join(dir, 'model.safetensors'), 'wx')
+  const file = await open(path, 'wx')
   await file.write(head)
   if (content === 'hole') await file.truncate(head.length + end)
   else {
@@ -58,19 +86,24 @@ export async function makeLlama(dir: string, shape: LlamaShape, content: 'random
   await file.close()
 }
 
+// In the order in which ours shares tensors out to shards.
 function tensorsOf({ layers, hidden, ffn, heads, groups, vocab }: LlamaShape): TensorInfo[] {
   const tensor = (name: string, ...shape: number[]): TensorInfo => ({ name, dtype: 'BF16', shape })
   const kv = (hidden / heads) * groups
   return [
-    ...[tensor('model.embed_tokens.weight', vocab, hidden), tensor('model.norm.weight', hidden)],
+    tensor('model.embed_tokens.weight', vocab, hidden),
     ...Array.from({ length: layers }, (_, i) => `model.layers.${i}`).flatMap(layer => [
-      ...['q', 'o'].map(name => tensor(`${layer}.self_attn.${name}_proj.weight`, hidden, hidden)),
+      ...[
+        tensor(`${layer}.input_layernorm.weight`, hidden),
+        tensor(`${layer}.self_attn.q_proj.weight`, hidden, hidden),
+      ],
       ...['k', 'v'].map(name => tensor(`${layer}.self_attn.${name}_proj.weight`, kv, hidden)),
+      tensor(`${layer}.self_attn.o_proj.weight`, hidden, hidden),
+      tensor(`${layer}.post_attention_layernorm.weight`, hidden),
       ...['gate', 'up'].map(name => tensor(`${layer}.mlp.${name}_proj.weight`, ffn, hidden)),
       tensor(`${layer}.mlp.down_proj.weight`, hidden, ffn),
-      ...['input', 'post_attention'].map(name => tensor(`${layer}.${name}_layernorm.weight`, hidden)),
     ]),
-    tensor('lm_head.weight', vocab, hidden),
+    ...[tensor('model.norm.weight', hidden), tensor('lm_head.weight', vocab, hidden)],
   ]
 }
 

@@ -1,7 +1,7 @@
 // One conversion in a process of its own; prints seconds, CPU seconds and the peak of its memory as JSON.
 import { openHfModel, openMegatronCheckpoint, writeHfModel, writeMegatronCheckpoint } from 'ascendflow/formats'
 
-const { direction, from, to, like, tp, pp, flush, workers } = JSON.parse(process.argv[2])
+const { direction, from, to, like, tp, pp, maxShardBytes, flush, workers } = JSON.parse(process.argv[2])
 const begin = performance.now()
 if (direction === 'hfToMegatron') {
   const source = await openHfModel(from)
@@ -21,8 +21,7 @@ if (direction === 'hfToMegatron') {
     source,
     architecture: source.architecture,
     like,
-    ...{ flush, workers },
-    maxShardBytes: Number.POSITIVE_INFINITY,
+    ...{ maxShardBytes, flush, workers },
   })
   await source.close()
 }

@@ -14,6 +14,8 @@ import { liftWriteBack } from './write-back.ts'
 
 const call = promisify(execFile)
 const [tp, pp] = [4, 2]
+/** Largest shard of the model. */
+const maxShardBytes = 1e9
 
 /** What convert-process.mjs does. */
 interface ConvertJob {
@@ -23,6 +25,7 @@ interface ConvertJob {
   readonly like: string
   readonly tp: number
   readonly pp: number
+  readonly maxShardBytes: number
   /** Whether all is flushed to the disk, as the product does. */
   readonly flush: boolean
   readonly workers: number | undefined
@@ -58,7 +61,7 @@ export async function bench(): Promise<void> {
     const hf = join(dir, 'hf')
     const shape = shapeOf({ bytes: Number(values.gb) * 1e9, oneLarge: values['single-tensor'] })
     const bytes = weightBytes(shape)
-    await makeLlama(hf, shape, 'random')
+    await makeLlama(hf, shape, { content: 'random', maxShardBytes })
     const beside = values.beside.split(',')
     const python = beside.includes('torch') ? await findPython() : undefined
     console.log(
@@ -77,7 +80,8 @@ export async function bench(): Promise<void> {
         results.get(name)!.push(measured)
         console.log(`  round ${round + 1}: ${name} ${measured.seconds.toFixed(2)} s`)
         if (round === 0 && name === 'megatronToHf')
-          await call('cmp', [join(hf, 'model.safetensors'), join(dir, 'ours-hf', 'model.safetensors')])
+          for (const name of (await readdir(hf)).filter(name => name.endsWith('.safetensors')))
+            await call('cmp', [join(hf, name), join(dir, 'ours-hf', name)])
         for (const folder of spent) await rm(folder, { recursive: true })
       }
     console.log('the model is the same, byte for byte, after both conversions')
@@ -124,7 +128,7 @@ function contendersIn(
   })
   const ours = (direction: ConvertJob['direction'], flush: boolean): Contender => {
     const [from, to] = direction === 'hfToMegatron' ? [hf, at('ours-mg')] : [at('ours-mg'), at('ours-hf')]
-    const job: ConvertJob = { direction, from, to, like: hf, tp, pp, flush, workers }
+    const job: ConvertJob = { direction, from, to, like: hf, tp, pp, maxShardBytes, flush, workers }
     const args = [here('convert-process.mjs'), JSON.stringify(job)]
     return {
       ...{ name: `${direction}${flush ? ', flushed' : ''}`, from, spent: from === hf ? [] : [from, to] },
@@ -185,7 +189,7 @@ async function filesBelow(folder: string): Promise<readonly string[]> {
 async function printPlans(dir: string): Promise<void> {
   for (const [name, shape] of Object.entries(llamaShapes)) {
     const folder = join(dir, `shape-${name}`)
-    await makeLlama(folder, shape, 'hole')
+    await makeLlama(folder, shape, { content: 'hole', maxShardBytes: Number.POSITIVE_INFINITY })
     const begin = performance.now()
     const source = await openHfModel(folder)
     const { architecture } = source
