@@ -59,7 +59,8 @@ export function createRowEncoders(options: RowEncoderOptions): RowEncoders {
   let unnamed = namedBadRows
   const encodeBatch: RowEncoder = (batch, part) => {
     const { jsonKeys, from = 0, to = batch.records.length, isContinued = false } = part
-    const { count, add, take } = createGathering(options, jsonKeys)
+    const gathering = createGathering(options, jsonKeys)
+    const { count } = gathering
     if (batch.bad && !isContinued) countBad(count, batch.bad)
     const rowContext = { ...context, jsonKeys }
     for (let i = from; i < to; i++) {
@@ -73,63 +74,86 @@ export function createRowEncoders(options: RowEncoderOptions): RowEncoders {
         if (unnamed-- > 0 && count.badRows.length < namedBadRows) count.badRows.push(error.message)
         continue
       }
-      add(encoded)
+      addRow(gathering, encoded)
     }
-    return take()
+    return gathered(gathering)
   }
   return {
     encodeBatch,
     gatherTexts(rows, jsonKeys) {
-      const total = rows.reduce((sum, ids) => sum + (ids?.length ?? 0), 0)
-      const { count, add, take } = createGathering({ ...options, expectedIds: total }, jsonKeys)
+      let total = 0
+      for (const ids of rows) total += ids?.length ?? 0
+      const gathering = createGathering({ ...options, expectedIds: total }, jsonKeys)
       for (const ids of rows) {
-        count.rows++
-        add(ids ? [[ids]] : droppedRows.empty)
+        gathering.count.rows++
+        addRow(gathering, ids ? [[ids]] : droppedRows.empty)
       }
-      return take()
+      return gathered(gathering)
     },
   }
 }
 
 /** A block of documents in the making, ruled and counted. */
+interface Gathering {
+  readonly rule: OverflowRule
+  /** Place of the labels among the keys, or -1. */
+  readonly labels: number
+  readonly unknownId: number | undefined
+  /** Places of keys that belong together and are ruled together; others are each for itself. */
+  readonly groups: readonly (readonly number[])[]
+  readonly buffers: readonly GrowingBlock[]
+  readonly count: GrowingCount
+}
+
 function createGathering(
-  { handler, context, unknownId, expectedIds, ...options }: RowEncoderOptions & { readonly expectedIds?: number },
+  { handler, context, unknownId, expectedIds, rule }: RowEncoderOptions & { readonly expectedIds?: number },
   jsonKeys: readonly string[],
-) {
+): Gathering {
+  const { overflow, seqLength, limit } = rule
   const isAligned = handler.infix === '_packed'
   const eod = isAligned ? undefined : context.eod
   const keys = handler.keys(jsonKeys)
   const labels = handler.labels === undefined ? -1 : keys.indexOf(handler.labels)
-  const rule = { ...options.rule, eod, labels: labels < 0 ? undefined : labels }
-  const buffers = keys.map(() => createBlock(expectedIds))
-  const count = createCount()
-  // Keys that belong together are ruled together, others each for itself.
-  const groups = isAligned ? [keys.map((_, key) => key)] : keys.map((_, key) => [key])
-  const add = (encoded: Encoded) => {
-    const dropped = dropReasonOf(encoded)
-    if (dropped === 'empty') count.empty++
-    if (dropped === 'invalid turns') count.invalidTurns++
-    if (dropped) return
-    for (const group of groups) {
-      const sequences = encoded[group[0] ?? 0]?.length ?? 0
-      if (sequences === 0) continue
-      let added = 0
-      for (let s = 0; s < sequences; s++) {
-        const values = group.map(key => encoded[key]?.[s] ?? new Int32Array())
-        const { pieces, overLength, cut, untrained } = ruleSequence(values, rule)
-        count.overLength += overLength
-        count.cut += cut
-        count.untrained += untrained
-        for (const piece of pieces) {
-          for (const [at, key] of group.entries()) buffers[key]?.add(piece[at] ?? new Int32Array())
-          countPiece(count, { piece, labels, unknownId })
-        }
-        added += pieces.length
-      }
-      for (const key of group) buffers[key]?.endDocument(added)
-    }
+  return {
+    rule: { overflow, seqLength, limit, eod, labels: labels < 0 ? undefined : labels },
+    labels,
+    unknownId,
+    groups: isAligned ? [keys.map((_, key) => key)] : keys.map((_, key) => [key]),
+    buffers: keys.map(() => new GrowingBlock(expectedIds)),
+    count: createCount(),
   }
-  return { count, add, take: (): EncodedBlock => ({ datasets: buffers.map(buffer => buffer.take()), count }) }
+}
+
+// Not a closure of each block: V8 would compile that anew for every block.
+function addRow(gathering: Gathering, encoded: Encoded): void {
+  const { rule, groups, buffers, count } = gathering
+  const dropped = dropReasonOf(encoded)
+  if (dropped === 'empty') count.empty++
+  if (dropped === 'invalid turns') count.invalidTurns++
+  if (dropped) return
+  for (const group of groups) {
+    const sequences = encoded[group[0] ?? 0]?.length ?? 0
+    if (sequences === 0) continue
+    let added = 0
+    for (let s = 0; s < sequences; s++) {
+      const values: Int32Array[] = []
+      for (const key of group) values.push(encoded[key]?.[s] ?? new Int32Array())
+      const { pieces, overLength, cut, untrained } = ruleSequence(values, rule)
+      count.overLength += overLength
+      count.cut += cut
+      count.untrained += untrained
+      for (const piece of pieces) {
+        for (let at = 0; at < group.length; at++) buffers[group[at] as number]?.add(piece[at] ?? new Int32Array())
+        countPiece(gathering, piece)
+      }
+      added += pieces.length
+    }
+    for (const key of group) buffers[key]?.endDocument(added)
+  }
+}
+
+function gathered({ buffers, count }: Gathering): EncodedBlock {
+  return { datasets: buffers.map(buffer => buffer.take()), count }
 }
 
 function countBad(count: GrowingCount, { rows, errors }: BadRecords): void {
@@ -143,43 +167,50 @@ function nowhere(): Place {
   return { place: 'some row' }
 }
 
-function countPiece(
-  count: GrowingCount,
-  { piece, labels, unknownId }: { piece: readonly Int32Array[]; labels: number; unknownId: number | undefined },
-): void {
+function countPiece({ count, labels, unknownId }: Gathering, piece: readonly Int32Array[]): void {
   const [ids = new Int32Array()] = piece
   count.kept++
   const bucket = Math.max(0, 31 - Math.clz32(ids.length))
   while (count.lengths.length <= bucket) count.lengths.push(0)
   count.lengths[bucket] = (count.lengths[bucket] ?? 0) + 1
   if (unknownId !== undefined) for (let i = 0; i < ids.length; i++) if (ids[i] === unknownId) count.unknownTokens++
-  const trained = piece[labels]
+  const trained = labels < 0 ? undefined : piece[labels]
   if (trained === undefined) count.trainTokens += ids.length
   else for (let i = 0; i < trained.length; i++) if (trained[i] !== ignoredLabel) count.trainTokens++
 }
 
-/** A block of documents in the making, which grows beyond `expectedIds`. */
-function createBlock(expectedIds = 1 << 16) {
-  let ids = new Int32Array(expectedIds)
-  let used = 0
-  const lengths: number[] = []
-  const sequences: number[] = []
-  return {
-    add(sequence: Int32Array) {
-      if (used + sequence.length > ids.length) {
-        const grown = new Int32Array(2 * (used + sequence.length))
-        grown.set(ids.subarray(0, used))
-        ids = grown
-      }
-      ids.set(sequence, used)
-      used += sequence.length
-      lengths.push(sequence.length)
-    },
-    endDocument: (count: number) => void sequences.push(count),
-    take: (): DocumentBlock => ({
-      ids: ids.subarray(0, used),
-      lengths: Int32Array.from(lengths),
-      sequences: Int32Array.from(sequences),
-    }),
+/** Documents of one key, in memory that grows beyond `expectedIds`. */
+class GrowingBlock {
+  private ids: Int32Array<ArrayBuffer>
+  private used = 0
+  private readonly lengths: number[] = []
+  private readonly sequences: number[] = []
+
+  constructor(expectedIds = 1 << 16) {
+    this.ids = new Int32Array(expectedIds)
+  }
+
+  add(sequence: Int32Array): void {
+    const end = this.used + sequence.length
+    if (end > this.ids.length) {
+      const grown = new Int32Array(2 * end)
+      grown.set(this.ids.subarray(0, this.used))
+      this.ids = grown
+    }
+    this.ids.set(sequence, this.used)
+    this.used = end
+    this.lengths.push(sequence.length)
+  }
+
+  endDocument(sequences: number): void {
+    this.sequences.push(sequences)
+  }
+
+  take(): DocumentBlock {
+    return {
+      ids: this.ids.subarray(0, this.used),
+      lengths: Int32Array.from(this.lengths),
+      sequences: Int32Array.from(this.sequences),
+    }
   }
 }

@@ -27,7 +27,8 @@ export interface RuledSequences {
 /** Applies the rule to one sequence, given as its values for each key (ids, mask, labels), which are cut alike. */
 export function ruleSequence(values: readonly Int32Array[], rule: OverflowRule): RuledSequences {
   const { overflow, seqLength, limit, eod, labels } = rule
-  const longest = values.reduce((most, { length }) => Math.max(most, length), 0)
+  let longest = 0
+  for (const { length } of values) longest = Math.max(longest, length)
   const fits = overflow === 'drop' ? longest < seqLength : longest <= limit
   if (fits) return { pieces: [values], overLength: 0, cut: 0, untrained: 0 }
   if (overflow === 'drop') return { pieces: [], overLength: 1, cut: 0, untrained: 0 }
