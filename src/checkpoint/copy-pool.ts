@@ -99,7 +99,9 @@ export function createCopyPool(threads: number): CopyPool {
     copy(task, batch) {
       if (ending) return ending.then(() => Promise.reject(failure))
       return new Promise((resolve, reject) => {
-        waiting.set(batch, [...(waiting.get(batch) ?? []), { task, resolve, reject }])
+        const tasks = waiting.get(batch) ?? []
+        waiting.set(batch, tasks)
+        tasks.push({ task, resolve, reject })
         dispatch()
       })
     },
