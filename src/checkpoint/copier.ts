@@ -1,7 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { InputError } from '../errors.ts'
 import { crc32Combine } from '../formats/crc32-combine.ts'
-import { loadCrc32 } from '../formats/fast-crc32.ts'
 import type { FilePlace } from '../formats/file-place.ts'
 import type { StoredPiece } from '../formats/row-reader.ts'
 import { type Dtype, type TensorSource, tensorBytes } from '../formats/tensor.ts'
@@ -43,7 +42,7 @@ export interface CopierOptions extends Pick<CopyOptions, 'workers' | 'flush' | '
 /** Sections that are copied at a time where there are no threads: while one waits for the disk, another is summed. */
 export const copyLanes = 4
 
-/** Parts of a folder that are made at a time: the files of one reach the disk while the next are copied. */
+/** Parts of a folder that are made at a time: threads write into different ones, and one is finished beside the next. */
 export const partsAtATime = 2
 
 /** Elements of a section: 32 MiB in two bytes each. Enough for one message between threads. */
@@ -130,7 +129,7 @@ async function copySections(
   const scratches = Array.from({ length: copyLanes }, emptyScratch)
   const throwIfCancelled = (): void => checkCancelled(signal, what)
   const copyHere = inLanes(here, copyLanes, async (copy, lane) => {
-    const settings = { scratch: scratches[lane]!, crc32: loadCrc32(), throwIfCancelled, advance }
+    const settings = { scratch: scratches[lane]!, throwIfCancelled, advance }
     done(copy, await copySection(copy, copy.source, settings))
   })
   copyHere.catch(error => pool?.close(error))

@@ -1,4 +1,4 @@
-import type { Crc32 } from '../formats/fast-crc32.ts'
+import { loadCrc32 } from '../formats/fast-crc32.ts'
 import { type FilePlace, writePlace } from '../formats/file-place.ts'
 import { type Dtype, dtypeBytes, type TensorSource } from '../formats/tensor.ts'
 import { fillShards, type Scratch } from './block-copy.ts'
@@ -13,21 +13,21 @@ export async function copySection(
   source: Pick<TensorSource, 'tensors' | 'readRows'>,
   options: {
     scratch: Scratch
-    crc32: Crc32
-    throwIfCancelled?: () => void
-    advance?: (bytes: number) => void
+    throwIfCancelled: () => void
+    advance: (bytes: number) => void
   },
 ): Promise<readonly number[]> {
+  const crc32 = loadCrc32()
   const shards = shardSums(section, dtype)
   await fillShards(section, source, {
     ...options,
     dtype,
     sink: async (rank, bytes) => {
       const shard = shards.get(rank)!
-      shard.crc = options.crc32(bytes, shard.crc)
+      shard.crc = crc32(bytes, shard.crc)
       await writePlace(places[rank]!, shard.at, bytes)
       shard.at += bytes.length
-      options.advance?.(bytes.length)
+      options.advance(bytes.length)
     },
   })
   return Array.from(shards.values(), ({ crc }) => crc)

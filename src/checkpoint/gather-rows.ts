@@ -1,5 +1,5 @@
 import { FormatError } from '../errors.ts'
-import { type FilePlace, readPlace, readPlaceSync } from '../formats/file-place.ts'
+import { readPlace, readPlaceSync } from '../formats/file-place.ts'
 import type { StoredPiece } from '../formats/row-reader.ts'
 import { dtypeBytes, type TensorInfo } from '../formats/tensor.ts'
 import { copyRows } from './copy-rows.ts'
@@ -24,30 +24,28 @@ export function rowGatherer(): (wanted: WantedRows) => Promise<void> {
     // Not one for all: readings may overlap in time.
     let spare = spares.pop() ?? new Uint8Array(0)
     for (const reading of readings(wanted)) {
-      const { place, at, length, isPlaced, target } = reading
+      const { piece, at, length, isPlaced, target } = reading
       if (spare.length < length && !isPlaced) spare = new Uint8Array(length)
       const bytes = isPlaced ? target : spare.subarray(0, length)
-      await readPlace(place, at, bytes)
-      if (!isPlaced) put(bytes, reading)
+      await readPlace(piece.place, at, bytes)
+      if (!isPlaced) put(bytes, reading, wanted.tensor)
     }
     spares.push(spare)
   }
 }
 
-/** As `rowGatherer`, on the calling thread; `spare` is as long as `out`, and quickest when it lies in the same buffer. */
+/** As `rowGatherer`, on the calling thread. `spare` is as long as `out`; quickest when it lies in the same buffer. */
 export function gatherRowsSync(wanted: WantedRows, spare: Uint8Array): void {
   for (const reading of readings(wanted)) {
     const bytes = reading.isPlaced ? reading.target : spare.subarray(0, reading.length)
-    readPlaceSync(reading.place, reading.at, bytes)
-    if (!reading.isPlaced) put(bytes, reading)
+    readPlaceSync(reading.piece.place, reading.at, bytes)
+    if (!reading.isPlaced) put(bytes, reading, wanted.tensor)
   }
 }
 
 /** What is read at once of one piece. */
 interface Reading {
-  readonly tensor: TensorInfo
   readonly piece: StoredPiece
-  readonly place: FilePlace
   readonly at: number
   readonly length: number
   /** The whole rows in `out` of which the piece has a part. */
@@ -66,7 +64,7 @@ function readings({ tensor, pieces, start, end, out }: WantedRows): readonly Rea
     if (from >= to) continue
     const pieceBytes = piece.columns * size
     found.push({
-      ...{ tensor, piece, place: piece.place, at: (from - piece.row) * pieceBytes, length: (to - from) * pieceBytes },
+      ...{ piece, at: (from - piece.row) * pieceBytes, length: (to - from) * pieceBytes },
       target: out.subarray((from - start) * rowBytes, (to - start) * rowBytes),
       isPlaced: pieceBytes === rowBytes && !piece.isReplica,
     })
@@ -74,7 +72,7 @@ function readings({ tensor, pieces, start, end, out }: WantedRows): readonly Rea
   return found
 }
 
-function put(bytes: Uint8Array, { tensor, piece, target }: Reading): void {
+function put(bytes: Uint8Array, { piece, target }: Reading, tensor: TensorInfo): void {
   if (piece.isReplica) {
     if (Buffer.compare(bytes, target) !== 0) refuseReplica(piece.place.path, tensor.name)
     return

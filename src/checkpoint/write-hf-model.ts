@@ -134,8 +134,11 @@ function storedTensors(options: WriteHfOptions): ReadonlyMap<string, TensorInfo>
   return tensors
 }
 
-// transformers, split_torch_state_dict_into_shards: fill a shard until the next tensor does not fit.
-function shareOut(tensors: ReadonlyMap<string, TensorInfo>, maxBytes: number): readonly Shard[] {
+/**
+ * Cuts a model into files of at most `maxBytes`: a shard is filled until the next tensor does not fit. Source:
+ * huggingface_hub, split_torch_state_dict_into_shards.
+ */
+export function shareOut(tensors: ReadonlyMap<string, TensorInfo>, maxBytes: number): readonly Shard[] {
   const groups: TensorInfo[][] = []
   let used = 0
   for (const tensor of tensors.values()) {
@@ -179,7 +182,8 @@ async function writeShard(
   }
 }
 
-function indexText(shards: readonly Shard[], totalBytes: number): string {
+/** What `model.safetensors.index.json` says of the shards. */
+export function indexText(shards: readonly Shard[], totalBytes: number): string {
   const places = shards.flatMap(shard => shard.tensors.map(tensor => [tensor.name, shard.file] as const))
   const map = Object.fromEntries(places.sort(([a], [b]) => (a < b ? -1 : 1)))
   return `${JSON.stringify({ metadata: { total_size: totalBytes }, weight_map: map }, null, 2)}\n`

@@ -3,8 +3,8 @@ export interface ByteWriter {
   byte(value: number): void
   /** Characters below 128. */
   ascii(text: string): void
-  /** As UTF-8. */
-  text(text: string): void
+  /** As UTF-8, behind its length in bytes, a `uint32`. */
+  sizedText(text: string): void
   /** Little-endian, as `int64`. */
   uint32(value: number): void
   int64(value: bigint): void
@@ -33,9 +33,11 @@ export function byteWriter(): ByteWriter {
       const at = take(text.length)
       for (let i = 0; i < text.length; i++) out[at + i] = text.charCodeAt(i)
     },
-    text(text) {
-      const at = take(Buffer.byteLength(text))
-      out.write(text, at)
+    sizedText(text) {
+      const length = Buffer.byteLength(text)
+      const at = take(4 + length)
+      out.writeUInt32LE(length, at)
+      out.write(text, at + 4)
     },
     uint32(value) {
       const at = take(4)

@@ -25,13 +25,12 @@ export const torchNames: Readonly<Record<Dtype, { readonly dtype: string; readon
  */
 export function pickle(value: PickleValue): { readonly bytes: Uint8Array; readonly tensors: readonly NewTensor[] } {
   const out = byteWriter()
-  out.byte(0x80)
-  out.byte(2)
   const tensors: NewTensor[] = []
   const remembered = new Map<string, number>()
   const put = (...parts: (number | string)[]): void => {
     for (const part of parts) typeof part === 'number' ? out.byte(part) : out.ascii(part)
   }
+  put(0x80, 2)
   const global = (name: string): void => {
     const key = remembered.get(name)
     if (key === undefined) {
@@ -41,8 +40,7 @@ export function pickle(value: PickleValue): { readonly bytes: Uint8Array; readon
   }
   const string = (text: string): void => {
     put('X')
-    out.uint32(Buffer.byteLength(text))
-    out.text(text)
+    out.sizedText(text)
   }
   const integer = (number: number | bigint): void => {
     if (number >= 0 && number < 0x100) put('K', Number(number))

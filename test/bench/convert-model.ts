@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, open, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TensorInfo } from 'ascendflow/formats'
+import { indexText, shareOut } from '../../src/checkpoint/write-hf-model.ts'
+import { tensorBytes } from '../../src/formats/tensor.ts'
 
 /** The numbers of a Llama. */
 export interface LlamaShape {
@@ -21,7 +23,7 @@ export const llamaShapes: Readonly<Record<string, LlamaShape>> = {
 
 /** Bytes of the weights in bf16. */
 export function weightBytes(shape: LlamaShape): number {
-  return tensorsOf(shape).reduce((sum, tensor) => sum + byteLength(tensor), 0)
+  return tensorsOf(shape).reduce((sum, tensor) => sum + tensorBytes(tensor), 0)
 }
 
 /**
@@ -41,24 +43,11 @@ export async function makeLlama(
     ...{ max_position_embeddings: 4096, rms_norm_eps: 1e-5, torch_dtype: 'bfloat16', tie_word_embeddings: false },
   }
   await writeFile(join(dir, 'config.json'), JSON.stringify(config))
-  const shards: TensorInfo[][] = [[]]
-  let used = 0
-  for (const tensor of tensorsOf(shape)) {
-    if (used > 0 && used + byteLength(tensor) > maxShardBytes) {
-      shards.push([])
-      used = 0
-    }
-    shards.at(-1)!.push(tensor)
-    used += byteLength(tensor)
-  }
-  const number = (i: number): string => String(i).padStart(5, '0')
-  const nameOf = (i: number): string =>
-    shards.length === 1 ? 'model.safetensors' : `model-${number(i + 1)}-of-${number(shards.length)}.safetensors`
-  for (const [i, tensors] of shards.entries()) await writeShard(join(dir, nameOf(i)), tensors, content)
-  if (shards.length === 1) return
-  const map = Object.fromEntries(shards.flatMap((tensors, i) => tensors.map(({ name }) => [name, nameOf(i)])))
-  const index = { metadata: { total_size: weightBytes(shape) }, weight_map: map }
-  await writeFile(join(dir, 'model.safetensors.index.json'), JSON.stringify(index))
+  const tensors = new Map(tensorsOf(shape).map(tensor => [tensor.name, tensor]))
+  const shards = shareOut(tensors, maxShardBytes)
+  for (const shard of shards) await writeShard(join(dir, shard.file), shard.tensors, content)
+  if (shards.length > 1)
+    await writeFile(join(dir, 'model.safetensors.index.json'), indexText(shards, weightBytes(shape)))
 }
 
 async function writeShard(path: string, unsorted: readonly TensorInfo[], content: 'random' | 'hole'): Promise<void> {
@@ -67,7 +56,7 @@ async function writeShard(path: string, unsorted: readonly TensorInfo[], content
   let end = 0
   for (const tensor of tensors) {
     const start = end
-    end += byteLength(tensor)
+    end += tensorBytes(tensor)
     header[tensor.name] = { dtype: tensor.dtype, shape: tensor.shape, data_offsets: [start, end] }
   }
   const json = Buffer.from(JSON.stringify(header))
@@ -105,8 +94,4 @@ function tensorsOf({ layers, hidden, ffn, heads, groups, vocab }: LlamaShape): T
     ]),
     ...[tensor('model.norm.weight', hidden), tensor('lm_head.weight', vocab, hidden)],
   ]
-}
-
-function byteLength({ shape }: TensorInfo): number {
-  return shape.reduce((a, b) => a * b, 2)
 }

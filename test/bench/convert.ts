@@ -80,8 +80,8 @@ export async function bench(): Promise<void> {
         results.get(name)!.push(measured)
         console.log(`  round ${round + 1}: ${name} ${measured.seconds.toFixed(2)} s`)
         if (round === 0 && name === 'megatronToHf')
-          for (const name of (await readdir(hf)).filter(name => name.endsWith('.safetensors')))
-            await call('cmp', [join(hf, name), join(dir, 'ours-hf', name)])
+          for (const file of (await readdir(hf)).filter(file => file.endsWith('.safetensors')))
+            await call('cmp', [join(hf, file), join(dir, 'ours-hf', file)])
         for (const folder of spent) await rm(folder, { recursive: true })
       }
     console.log('the model is the same, byte for byte, after both conversions')
@@ -94,7 +94,10 @@ export async function bench(): Promise<void> {
 
 const isFlushed = (name: string): boolean => /sync|flushed/.test(name)
 
-/** 7B's width with as many layers as the bytes hold, and an embedding for the rest; 3 GB and more when one tensor is to be large. */
+/**
+ * 7B's width with as many layers as the bytes hold, and an embedding for the rest, which has 3 GB and more when one
+ * tensor is to be large.
+ */
 function shapeOf({ bytes, oneLarge }: { bytes: number; oneLarge: boolean }): LlamaShape {
   const base = { ...llamaShapes['7B']!, ...(oneLarge ? { vocab: 366_080 } : {}) }
   const [none, two] = [0, pp].map(layers => weightBytes({ ...base, layers })) as [number, number]
