@@ -8,6 +8,7 @@ import { generalPretrainHandler } from './handlers/general-pretrain.ts'
 import { type EncodeContext, type Handler, type HandlerOptions, withEnd } from './handlers/handler.ts'
 import { type HandlerName, handlerOf } from './handlers/registry.ts'
 import type { LineRange, RangeLines } from './json-line-ranges.ts'
+import type { EncodedLines } from './tokenizer/kernel-encoder.ts'
 import { createTokenizer, loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.ts'
 import type { TokenizerImage } from './tokenizer/tokenizer-image.ts'
 
@@ -45,7 +46,7 @@ export async function createCorpusEncoder(settings: EncodeSettings, image?: Toke
   const handler = handlerOf(settings.handler, settings.handlerOptions)
   const { vocabSize, eosId, padId } = handler.tokenizerFacts?.(tokenizer) ?? tokenizer
   const eod = appendEod ? endOf(eosId, tokenizerDir) : undefined
-  const { encodeBatch, gatherTexts } = createRowEncoders({
+  const { encodeBatch, gatherLines } = createRowEncoders({
     handler,
     context: { tokenizer, eod },
     rule: settings,
@@ -58,8 +59,8 @@ export async function createCorpusEncoder(settings: EncodeSettings, image?: Toke
     facts: { vocabSize, eosId, padId },
     encodeBatch,
     encodeRange(range, lines, jsonKeys) {
-      const texts = handler === generalPretrainHandler ? encodeTexts(lines, { tokenizer, jsonKeys, eod }) : undefined
-      return texts ? gatherTexts(texts, jsonKeys) : encodeBatch(parseRows(range, lines, bad), { jsonKeys })
+      const encoded = handler === generalPretrainHandler ? encodeTexts(lines, { tokenizer, jsonKeys, eod }) : undefined
+      return encoded ? gatherLines(encoded, jsonKeys) : encodeBatch(parseRows(range, lines, bad), { jsonKeys })
     },
   }
 }
@@ -78,13 +79,13 @@ function unknownIdOf({ unkId, eosId, padId }: Tokenizer): number | undefined {
 }
 
 /**
- * Ids of each row of one column, without making the rows; undefined where that cannot be done, and for lines of which
+ * Encodes one column of the lines without making rows of them; undefined where that cannot be done, and for lines of which
  * one is bad: what is wrong, and where, is then found row by row.
  */
 function encodeTexts(
   { bytes, tooLong }: RangeLines,
   { tokenizer, jsonKeys, eod }: EncodeContext,
-): readonly (Int32Array | undefined)[] | undefined {
+): EncodedLines | undefined {
   const [key] = jsonKeys
   if (key === undefined || jsonKeys.length > 1 || tooLong) return undefined
   return tokenizer.encodeLines?.({

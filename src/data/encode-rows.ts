@@ -12,7 +12,8 @@ import {
 } from './handlers/handler.ts'
 import { createRow } from './row.ts'
 import { createCount, type GrowingCount, namedBadRows, type RowCount } from './row-count.ts'
-import { type OverflowRule, ruleSequence } from './sequence-rules.ts'
+import { fits, type OverflowRule, ruleSequence } from './sequence-rules.ts'
+import type { EncodedLines } from './tokenizer/kernel-encoder.ts'
 
 /** Rows as they go into the datasets. */
 export interface EncodedBlock {
@@ -44,10 +45,10 @@ export interface BatchPart {
 /** Encodes rows of a batch into a block of documents. */
 export type RowEncoder = (batch: RecordBatch, part: BatchPart) => EncodedBlock
 
-/** Makes blocks of documents of rows, or of the ids of rows that have one sequence for their one key, or none. */
+/** Makes blocks of documents of rows, or of lines that are encoded already: rows of one sequence for one key, or none. */
 export interface RowEncoders {
   readonly encodeBatch: RowEncoder
-  gatherTexts(rows: readonly (Int32Array | undefined)[], jsonKeys: readonly string[]): EncodedBlock
+  gatherLines(lines: EncodedLines, jsonKeys: readonly string[]): EncodedBlock
 }
 
 /**
@@ -80,14 +81,9 @@ export function createRowEncoders(options: RowEncoderOptions): RowEncoders {
   }
   return {
     encodeBatch,
-    gatherTexts(rows, jsonKeys) {
-      let total = 0
-      for (const ids of rows) total += ids?.length ?? 0
-      const gathering = createGathering({ ...options, expectedIds: total }, jsonKeys)
-      for (const ids of rows) {
-        gathering.count.rows++
-        addRow(gathering, ids ? [[ids]] : droppedRows.empty)
-      }
+    gatherLines(lines, jsonKeys) {
+      const gathering = createGathering({ ...options, expectedIds: lines.ids.length }, jsonKeys)
+      addLines(gathering, lines)
       return gathered(gathering)
     },
   }
@@ -152,6 +148,35 @@ function addRow(gathering: Gathering, encoded: Encoded): void {
   }
 }
 
+/** Rows that stay as they are, one behind the other, at once; any other as `addRow` does. */
+function addLines(gathering: Gathering, { ids, lengths }: EncodedLines): void {
+  const { rule, count } = gathering
+  count.rows += lengths.length
+  let firstRow = 0
+  let firstId = 0
+  let at = 0
+  for (let row = 0; row < lengths.length; row++) {
+    const length = lengths[row] as number
+    const end = at + Math.max(0, length)
+    if (length < 0 || !fits(length, rule)) {
+      addRun(gathering, ids.subarray(firstId, at), lengths.subarray(firstRow, row))
+      addRow(gathering, length < 0 ? droppedRows.empty : [[ids.subarray(at, end)]])
+      firstRow = row + 1
+      firstId = end
+    }
+    at = end
+  }
+  addRun(gathering, ids.subarray(firstId, at), lengths.subarray(firstRow))
+}
+
+/** Documents of one sequence each. */
+function addRun({ buffers, count, unknownId }: Gathering, ids: Int32Array, lengths: Int32Array): void {
+  buffers[0]?.addDocuments(ids, lengths)
+  for (const length of lengths) countLength(count, length)
+  if (unknownId !== undefined) count.unknownTokens += occurrences(ids, unknownId)
+  count.trainTokens += ids.length
+}
+
 function gathered({ buffers, count }: Gathering): EncodedBlock {
   return { datasets: buffers.map(buffer => buffer.take()), count }
 }
@@ -169,14 +194,24 @@ function nowhere(): Place {
 
 function countPiece({ count, labels, unknownId }: Gathering, piece: readonly Int32Array[]): void {
   const [ids = new Int32Array()] = piece
-  count.kept++
-  const bucket = Math.max(0, 31 - Math.clz32(ids.length))
-  while (count.lengths.length <= bucket) count.lengths.push(0)
-  count.lengths[bucket] = (count.lengths[bucket] ?? 0) + 1
-  if (unknownId !== undefined) for (let i = 0; i < ids.length; i++) if (ids[i] === unknownId) count.unknownTokens++
+  countLength(count, ids.length)
+  if (unknownId !== undefined) count.unknownTokens += occurrences(ids, unknownId)
   const trained = labels < 0 ? undefined : piece[labels]
   if (trained === undefined) count.trainTokens += ids.length
-  else for (let i = 0; i < trained.length; i++) if (trained[i] !== ignoredLabel) count.trainTokens++
+  else count.trainTokens += trained.length - occurrences(trained, ignoredLabel)
+}
+
+function countLength(count: GrowingCount, length: number): void {
+  count.kept++
+  const bucket = Math.max(0, 31 - Math.clz32(length))
+  while (count.lengths.length <= bucket) count.lengths.push(0)
+  count.lengths[bucket] = (count.lengths[bucket] ?? 0) + 1
+}
+
+function occurrences(ids: Int32Array, id: number): number {
+  let found = 0
+  for (let i = 0; i < ids.length; i++) if (ids[i] === id) found++
+  return found
 }
 
 /** Documents of one key, in memory that grows beyond `expectedIds`. */
@@ -191,15 +226,28 @@ class GrowingBlock {
   }
 
   add(sequence: Int32Array): void {
-    const end = this.used + sequence.length
+    this.append(sequence)
+    this.lengths.push(sequence.length)
+  }
+
+  /** One of each sequence. */
+  addDocuments(ids: Int32Array, lengths: Int32Array): void {
+    this.append(ids)
+    for (const length of lengths) {
+      this.lengths.push(length)
+      this.sequences.push(1)
+    }
+  }
+
+  private append(ids: Int32Array): void {
+    const end = this.used + ids.length
     if (end > this.ids.length) {
       const grown = new Int32Array(2 * end)
       grown.set(this.ids.subarray(0, this.used))
       this.ids = grown
     }
-    this.ids.set(sequence, this.used)
+    this.ids.set(ids, this.used)
     this.used = end
-    this.lengths.push(sequence.length)
   }
 
   endDocument(sequences: number): void {
@@ -209,8 +257,8 @@ class GrowingBlock {
   take(): DocumentBlock {
     return {
       ids: this.ids.subarray(0, this.used),
-      lengths: Int32Array.from(this.lengths),
-      sequences: Int32Array.from(this.sequences),
+      lengths: new Int32Array(this.lengths),
+      sequences: new Int32Array(this.sequences),
     }
   }
 }

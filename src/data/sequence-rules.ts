@@ -24,13 +24,17 @@ export interface RuledSequences {
   readonly untrained: number
 }
 
+/** Whether a sequence of this length stays as it is. */
+export function fits(length: number, { overflow, seqLength, limit }: OverflowRule): boolean {
+  return overflow === 'drop' ? length < seqLength : length <= limit
+}
+
 /** Applies the rule to one sequence, given as its values for each key (ids, mask, labels), which are cut alike. */
 export function ruleSequence(values: readonly Int32Array[], rule: OverflowRule): RuledSequences {
-  const { overflow, seqLength, limit, eod, labels } = rule
+  const { overflow, limit, eod, labels } = rule
   let longest = 0
   for (const { length } of values) longest = Math.max(longest, length)
-  const fits = overflow === 'drop' ? longest < seqLength : longest <= limit
-  if (fits) return { pieces: [values], overLength: 0, cut: 0, untrained: 0 }
+  if (fits(longest, rule)) return { pieces: [values], overLength: 0, cut: 0, untrained: 0 }
   if (overflow === 'drop') return { pieces: [], overLength: 1, cut: 0, untrained: 0 }
   const starts = overflow === 'truncate' ? [0] : Array.from({ length: Math.ceil(longest / limit) }, (_, i) => i * limit)
   const pieces = starts.map(start => values.map(value => value.slice(start, start + limit)))

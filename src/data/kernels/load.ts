@@ -18,6 +18,7 @@ export interface Kernel {
   freeAt(): number
   forget(): void
   encodeUnits(count: number): number
+  addHostRow(length: number): number
   encodeLines(from: number, to: number, keyLength: number, end: number): number
 }
 

@@ -18,11 +18,16 @@ export interface JsonLines {
   encodeLine(start: number, stop: number): Int32Array | undefined | 'bad'
 }
 
-/**
- * Ids of each row, undefined for one of an empty text. They are views that hold until lines are encoded again.
- * Undefined when a line is bad, or the lines are too long: then nothing is said of any of them.
- */
-export type LineEncoder = (lines: JsonLines) => readonly (Int32Array | undefined)[] | undefined
+/** What the rows of some lines are encoded to. Views that hold until lines are encoded again. */
+export interface EncodedLines {
+  /** Ids of all rows, one row behind the other. */
+  readonly ids: Int32Array
+  /** Number of ids of each row; -1 for one of an empty text. */
+  readonly lengths: Int32Array
+}
+
+/** Undefined when a line is bad, or the lines are too long: then nothing is said of any of them. */
+export type LineEncoder = (lines: JsonLines) => EncodedLines | undefined
 
 /** Encoders in WebAssembly that share a cache. */
 export interface KernelEncoder {
@@ -79,7 +84,6 @@ function encodeUnits(kernel: Kernel, units: Buffer, text: string): number {
 function createLineEncoder(kernel: Kernel, memory: SharedArrayBuffer): LineEncoder {
   const capacity = kernel.capacity.value
   const room = Buffer.from(memory, kernel.bytesAt.value, capacity)
-  const lengths = new Int32Array(memory, kernel.lengthsAt.value, capacity / 2)
   return ({ bytes, key, end = -1, encodeLine }) => {
     const name = Buffer.from(key)
     const stop = bytes.length
@@ -88,23 +92,22 @@ function createLineEncoder(kernel: Kernel, memory: SharedArrayBuffer): LineEncod
     bytes.copy(room)
     room[stop] = 0x0a
     name.copy(room, stop + 1)
-    const rows: (Int32Array | undefined)[] = []
-    let ids = kernel.idsAt()
     for (let at = 0; at < stop; ) {
       at = kernel.encodeLines(at, stop, name.length, end)
-      for (let i = 0; i < kernel.rows.value; i++) {
-        const length = lengths[i] as number
-        rows.push(length < 0 ? undefined : new Int32Array(memory, ids, length))
-        if (length > 0) ids += 4 * length
-      }
       if (at >= stop) break
       const newline = bytes.indexOf(0x0a, at)
       const lineEnd = newline < 0 ? stop : newline
       const row = encodeLine(at, lineEnd)
       if (row === 'bad') return undefined
-      rows.push(row)
+      const ids = kernel.addHostRow(row?.length ?? -1)
+      if (ids === 0) return undefined
+      if (row) new Int32Array(memory, ids, row.length).set(row)
       at = lineEnd + 1
     }
-    return rows
+    const first = kernel.idsAt()
+    return {
+      ids: new Int32Array(memory, first, (kernel.freeAt() - first) / 4),
+      lengths: new Int32Array(memory, kernel.lengthsAt.value, kernel.rows.value),
+    }
   }
 }

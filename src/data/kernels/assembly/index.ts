@@ -1,9 +1,10 @@
+import { startRows } from './lines'
 import { firstId, out, piecesAt, partsAt, place, rewind, unitsAt } from './region'
 import { readTables } from './tables'
 import { encodeNormalized } from './text'
 import { startCache } from './word-cache'
 
-export { encodeLines, rows } from './lines'
+export { addHostRow, encodeLines, rows } from './lines'
 export { bytesAt, capacity, lengthsAt, regionBytes, unitsAt } from './region'
 
 /** Makes this instance work with the tables at `header`, in the region at `region`, which is all zeros and which nobody else writes. */
@@ -14,13 +15,14 @@ export function start(header: usize, region: usize): void {
   startCache(partsAt)
 }
 
-/** Address of the first id; `encodeLines` puts ids one behind the other until `forget`. */
+/** Address of the first id; `encodeLines` puts ids and rows one behind the other until `forget`. */
 export function idsAt(): usize {
   return firstId()
 }
 
 export function forget(): void {
   rewind(firstId())
+  startRows()
 }
 
 /** Encodes the first `count` units; returns the number of ids, which stand from `freeAt` on, or -1 when it is left to the host. */

@@ -1,13 +1,26 @@
 // Lines of JSON objects to the ids of one of their columns.
 import { at, byteHere, hasEscape, readString, skipBlanks, skipString, skipValue, startAt, take } from './json'
-import { bytesAt, lengthsAt, out, push, rewind, unitsAt } from './region'
+import { bytesAt, idsLeft, lengthsAt, out, push, rewind, unitsAt } from './region'
 import { after, afterCount, before, beforeCount } from './tables'
 import { encodeText } from './text'
 
-/** Rows that were encoded since `encodeLines` began. */
+/** Rows that were encoded since `startRows`. */
 export let rows: i32 = 0
 
 let textEnd: usize = 0
+
+export function startRows(): void {
+  rows = 0
+}
+
+/** Adds a row that the host encoded, -1 for an empty text; returns where its ids go, or 0 when there is no room. */
+export function addHostRow(length: i32): usize {
+  if (length > idsLeft()) return 0
+  const ids = out
+  addRow(length)
+  if (length > 0) rewind(ids + (<usize>length << 2))
+  return ids
+}
 
 /**
  * Encodes lines from byte `from` on, to `to`, which a newline ends; returns where it stopped: at `to`, or before a line
@@ -18,7 +31,6 @@ export function encodeLines(from: i32, to: i32, keyLength: i32, end: i32): i32 {
   const key = bytesAt + to + 1
   const stop = bytesAt + to
   let line = bytesAt + from
-  rows = 0
   while (line < stop) {
     startAt(line)
     skipBlanks()

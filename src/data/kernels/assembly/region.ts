@@ -24,6 +24,8 @@ export let out: usize = 0
 
 /** A line gives at most an id a byte, and a few around it. */
 const idsBytes: usize = 4 * (<usize>capacity + (1 << 20))
+/** For what is put around a text when the room for ids is used up. */
+const slackBytes: usize = 64
 
 export function regionBytes(): usize {
   return place(0)
@@ -43,7 +45,7 @@ export function place(at: usize): usize {
   idsAt = partsAt + cacheBytes
   idsEnd = idsAt + idsBytes
   out = idsAt
-  return idsEnd
+  return idsEnd + slackBytes
 }
 
 export function firstId(): usize {
