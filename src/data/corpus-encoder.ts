@@ -3,7 +3,7 @@ import { parseLines } from '../formats/json-lines.ts'
 import { tryParseRecord } from '../formats/json-record.ts'
 import { linePlace } from '../formats/line-place.ts'
 import { type BadRows, gatherBadRows, type RecordBatch } from '../formats/record-batch.ts'
-import { createRowEncoders, type EncodedBlock, type RowEncoder } from './encode-rows.ts'
+import { type BlockPart, createRowEncoders, type EncodedBlock, type RowEncoder } from './encode-rows.ts'
 import { generalPretrainHandler } from './handlers/general-pretrain.ts'
 import { type EncodeContext, type Handler, type HandlerOptions, withEnd } from './handlers/handler.ts'
 import { type HandlerName, handlerOf } from './handlers/registry.ts'
@@ -36,7 +36,7 @@ export interface CorpusEncoder {
   readonly facts: TokenizerFacts
   readonly encodeBatch: RowEncoder
   /** The rows whose lines begin in a range, which `readLineRange` read. */
-  encodeRange(range: LineRange, lines: RangeLines, jsonKeys: readonly string[]): EncodedBlock
+  encodeRange(range: LineRange, lines: RangeLines, how: BlockPart): EncodedBlock
 }
 
 /** Loads the tokenizer unless it is handed over. @throws InputError when it has no eos to append. */
@@ -58,9 +58,10 @@ export async function createCorpusEncoder(settings: EncodeSettings, image?: Toke
   return {
     facts: { vocabSize, eosId, padId },
     encodeBatch,
-    encodeRange(range, lines, jsonKeys) {
+    encodeRange(range, lines, how) {
+      const { jsonKeys } = how
       const encoded = handler === generalPretrainHandler ? encodeTexts(lines, { tokenizer, jsonKeys, eod }) : undefined
-      return encoded ? gatherLines(encoded, jsonKeys) : encodeBatch(parseRows(range, lines, bad), { jsonKeys })
+      return encoded ? gatherLines(encoded, how) : encodeBatch(parseRows(range, lines, bad), how)
     },
   }
 }

@@ -144,10 +144,11 @@ export async function* encodeInput(plan: InputPlan, options: EncodeInputOptions)
       const following = plan.pieces[index + 1]?.range
       read = following && readLineRange(following)
       read?.catch(() => {})
-      block = (await options.encoder()).encodeRange(piece.range, lines, keysOf(piece))
+      block = (await options.encoder()).encodeRange(piece.range, lines, { jsonKeys: keysOf(piece) })
     }
     const next = { piece: index + 1, rows: 0 }
     yield { corpus: piece.corpus, block, next, doneBytes: piece.before + piece.bytes }
+    pool?.release(block)
   }
 }
 

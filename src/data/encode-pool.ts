@@ -8,7 +8,12 @@ import type { EncodedBlock } from './encode-rows.ts'
 import type { LineRange } from './json-line-ranges.ts'
 import type { TokenizerImage } from './tokenizer/tokenizer-image.ts'
 
-export type EncodeTask = { readonly index: number; readonly jsonKeys: readonly string[] } & EncodeWork
+export type EncodeTask = {
+  readonly index: number
+  readonly jsonKeys: readonly string[]
+  /** Memory for ids, which had those of a block that is done with. */
+  readonly rooms?: readonly ArrayBuffer[] | undefined
+} & EncodeWork
 
 /** Lines that a thread reads for itself, or rows that were read. */
 export type EncodeWork = { readonly range: LineRange } | { readonly rows: EncodeRows }
@@ -32,6 +37,8 @@ export interface EncodePool {
   /** Resolves when the first thread is ready. */
   readonly facts: Promise<TokenizerFacts>
   encode(work: EncodeWork, jsonKeys: readonly string[]): Promise<EncodedBlock>
+  /** Takes back the memory of a block that is done with: new memory costs more than writing to it. */
+  release(block: EncodedBlock): void
   close(): Promise<void>
 }
 
@@ -50,6 +57,7 @@ export function createEncodePool(
   { threads, image }: { threads: number; image: Promise<TokenizerImage | undefined> },
 ): EncodePool {
   const waiting: EncodeTask[] = []
+  const free: (readonly ArrayBuffer[])[] = []
   const pending = new Map<number, PromiseWithResolvers<EncodedBlock>>()
   const ready = withResolvers<TokenizerFacts>()
   ready.promise.catch(() => {})
@@ -94,7 +102,8 @@ export function createEncodePool(
       const task = member.busy < tasksAhead ? waiting.shift() : undefined
       if (!task) continue
       member.busy++
-      member.worker.postMessage(task)
+      const rooms = free.pop()
+      member.worker.postMessage({ ...task, rooms } satisfies EncodeTask, rooms ?? [])
     }
   }
 
@@ -110,6 +119,9 @@ export function createEncodePool(
       if (failure === undefined) dispatch()
       else settle(index)?.reject(failure)
       return promise.promise
+    },
+    release({ datasets }) {
+      free.push(datasets.map(({ ids }) => ids.buffer))
     },
     async close() {
       for (const { worker } of workers) worker.removeAllListeners()

@@ -18,7 +18,7 @@ import type { EncodedLines } from './tokenizer/kernel-encoder.ts'
 /** Rows as they go into the datasets. */
 export interface EncodedBlock {
   /** One for each of the handler's keys. */
-  readonly datasets: readonly DocumentBlock[]
+  readonly datasets: readonly (DocumentBlock & { readonly ids: Int32Array<ArrayBuffer> })[]
   readonly count: RowCount
 }
 
@@ -31,9 +31,15 @@ export interface RowEncoderOptions {
   readonly unknownId?: number | undefined
 }
 
-/** Rows of a batch to encode. */
-export interface BatchPart {
+/** What goes into a block. */
+export interface BlockPart {
   readonly jsonKeys: readonly string[]
+  /** Memory for the ids of each dataset, as far as there are no more. */
+  readonly rooms?: readonly ArrayBuffer[] | undefined
+}
+
+/** Rows of a batch to encode. */
+export interface BatchPart extends BlockPart {
   /** Default: the first. */
   readonly from?: number
   /** Exclusive. Default: all to the last. */
@@ -48,7 +54,7 @@ export type RowEncoder = (batch: RecordBatch, part: BatchPart) => EncodedBlock
 /** Makes blocks of documents of rows, or of lines that are encoded already: rows of one sequence for one key, or none. */
 export interface RowEncoders {
   readonly encodeBatch: RowEncoder
-  gatherLines(lines: EncodedLines, jsonKeys: readonly string[]): EncodedBlock
+  gatherLines(lines: EncodedLines, part: BlockPart): EncodedBlock
 }
 
 /**
@@ -60,7 +66,7 @@ export function createRowEncoders(options: RowEncoderOptions): RowEncoders {
   let unnamed = namedBadRows
   const encodeBatch: RowEncoder = (batch, part) => {
     const { jsonKeys, from = 0, to = batch.records.length, isContinued = false } = part
-    const gathering = createGathering(options, jsonKeys)
+    const gathering = createGathering(options, part)
     const { count } = gathering
     if (batch.bad && !isContinued) countBad(count, batch.bad)
     const rowContext = { ...context, jsonKeys }
@@ -81,8 +87,8 @@ export function createRowEncoders(options: RowEncoderOptions): RowEncoders {
   }
   return {
     encodeBatch,
-    gatherLines(lines, jsonKeys) {
-      const gathering = createGathering({ ...options, expectedIds: lines.ids.length }, jsonKeys)
+    gatherLines(lines, part) {
+      const gathering = createGathering(options, part, lines.ids.length)
       addLines(gathering, lines)
       return gathered(gathering)
     },
@@ -102,8 +108,9 @@ interface Gathering {
 }
 
 function createGathering(
-  { handler, context, unknownId, expectedIds, rule }: RowEncoderOptions & { readonly expectedIds?: number },
-  jsonKeys: readonly string[],
+  { handler, context, unknownId, rule }: RowEncoderOptions,
+  { jsonKeys, rooms = [] }: BlockPart,
+  expectedIds = 1 << 16,
 ): Gathering {
   const { overflow, seqLength, limit } = rule
   const isAligned = handler.infix === '_packed'
@@ -115,7 +122,7 @@ function createGathering(
     labels,
     unknownId,
     groups: isAligned ? [keys.map((_, key) => key)] : keys.map((_, key) => [key]),
-    buffers: keys.map(() => new GrowingBlock(expectedIds)),
+    buffers: keys.map((_, key) => new GrowingBlock(roomFor(expectedIds, rooms[key]))),
     count: createCount(),
   }
 }
@@ -214,15 +221,21 @@ function occurrences(ids: Int32Array, id: number): number {
   return found
 }
 
-/** Documents of one key, in memory that grows beyond `expectedIds`. */
+/** Memory for so many ids, and a few more, so that it also does for another block. */
+function roomFor(ids: number, room: ArrayBuffer | undefined): Int32Array<ArrayBuffer> {
+  return room && room.byteLength >= 4 * ids ? new Int32Array(room) : new Int32Array(Math.ceil(1.25 * ids))
+}
+
+/** Documents of one key. */
 class GrowingBlock {
   private ids: Int32Array<ArrayBuffer>
   private used = 0
   private readonly lengths: number[] = []
   private readonly sequences: number[] = []
 
-  constructor(expectedIds = 1 << 16) {
-    this.ids = new Int32Array(expectedIds)
+  /** In memory that is replaced where it is too little. */
+  constructor(ids: Int32Array<ArrayBuffer>) {
+    this.ids = ids
   }
 
   add(sequence: Int32Array): void {
@@ -254,7 +267,7 @@ class GrowingBlock {
     this.sequences.push(sequences)
   }
 
-  take(): DocumentBlock {
+  take(): EncodedBlock['datasets'][number] {
     return {
       ids: this.ids.subarray(0, this.used),
       lengths: new Int32Array(this.lengths),

@@ -9,12 +9,12 @@ const port = parentPort!
 let encoder: Promise<CorpusEncoder>
 let before: Promise<void> = Promise.resolve()
 /** Used in turns: memory that is new to the process costs more than reading into it. */
-const rooms = Array.from({ length: tasksAhead }, () => Buffer.allocUnsafeSlow(rangeBytes + 1))
+const lineRooms = Array.from({ length: tasksAhead }, () => Buffer.allocUnsafeSlow(rangeBytes + 1))
 let ranges = 0
 port.on('message', (message: EncodeStart | EncodeTask) => {
   if ('image' in message) return start(message)
   // What comes next is read while the task before it is carried out.
-  const lines = 'range' in message ? readLineRange(message.range, rooms[ranges++ % tasksAhead]) : undefined
+  const lines = 'range' in message ? readLineRange(message.range, lineRooms[ranges++ % tasksAhead]) : undefined
   lines?.catch(() => {})
   before = before.then(() => carryOut(message, lines))
 })
@@ -28,24 +28,17 @@ function start({ image }: EncodeStart): void {
 }
 
 async function carryOut(
-  { index, jsonKeys, ...what }: EncodeTask,
+  { index, jsonKeys, rooms, ...what }: EncodeTask,
   lines: Promise<RangeLines> | undefined,
 ): Promise<void> {
   try {
     const { encodeRange, encodeBatch } = await encoder
     const block =
       'range' in what
-        ? encodeRange(what.range, await lines!, jsonKeys)
-        : encodeBatch({ ...what.rows, locate: nowhere }, { jsonKeys })
-    // Where ids are a part of a longer buffer, only they are to be handed over.
-    const datasets = block.datasets.map(({ ids, ...dataset }) => ({
-      ...dataset,
-      ids: ids.byteLength < ids.buffer.byteLength ? ids.slice() : (ids as Int32Array<ArrayBuffer>),
-    }))
-    port.postMessage(
-      { index, block: { ...block, datasets } } satisfies EncodeReply,
-      datasets.map(({ ids }) => ids.buffer),
-    )
+        ? encodeRange(what.range, await lines!, { jsonKeys, rooms })
+        : encodeBatch({ ...what.rows, locate: nowhere }, { jsonKeys, rooms })
+    const buffers = block.datasets.map(({ ids }) => ids.buffer)
+    port.postMessage({ index, block } satisfies EncodeReply, buffers)
   } catch (error) {
     port.postMessage({ index, failed: sentError(error) })
   }
