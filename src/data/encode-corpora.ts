@@ -5,7 +5,7 @@ import { type DataRecord, type RecordBatch, setColumn } from '../formats/record-
 import type { CorpusEncoder } from './corpus-encoder.ts'
 import type { EncodePool } from './encode-pool.ts'
 import type { BatchPart, EncodedBlock } from './encode-rows.ts'
-import { cutLineRanges, type LineRange, type RangeLines, readLineRange } from './json-line-ranges.ts'
+import { cutLineRanges, type LineRange, lineRoomBytes, type RangeLines, readLineRange } from './json-line-ranges.ts'
 import { measureFiles, readRecords } from './read-records.ts'
 
 /** Files whose rows are read alike. */
@@ -120,6 +120,7 @@ export async function* encodeInput(plan: InputPlan, options: EncodeInputOptions)
   let asked = from.piece
   // Of the next piece, while this thread encodes the one before.
   let read: Promise<RangeLines> | undefined
+  const rooms = pool ? [] : [0, 1].map(() => Buffer.allocUnsafeSlow(lineRoomBytes))
   for (let index = from.piece; index < plan.pieces.length; index++) {
     const piece = plan.pieces[index] as Piece
     signal?.throwIfAborted()
@@ -140,9 +141,9 @@ export async function* encodeInput(plan: InputPlan, options: EncodeInputOptions)
       }
       block = await untilAborted(ahead.shift() as Promise<EncodedBlock>, signal)
     } else {
-      const lines = await (read ?? readLineRange(piece.range))
+      const lines = await (read ?? readLineRange(piece.range, rooms[index % 2]))
       const following = plan.pieces[index + 1]?.range
-      read = following && readLineRange(following)
+      read = following && readLineRange(following, rooms[(index + 1) % 2])
       read?.catch(() => {})
       block = (await options.encoder()).encodeRange(piece.range, lines, { jsonKeys: keysOf(piece) })
     }

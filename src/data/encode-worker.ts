@@ -2,14 +2,14 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { sentError } from '../sent-error.ts'
 import { type CorpusEncoder, createCorpusEncoder, type EncodeSettings } from './corpus-encoder.ts'
 import { type EncodeReply, type EncodeStart, type EncodeTask, tasksAhead } from './encode-pool.ts'
-import { type RangeLines, rangeBytes, readLineRange } from './json-line-ranges.ts'
+import { lineRoomBytes, type RangeLines, readLineRange } from './json-line-ranges.ts'
 
 /** A thread that encodes rows, one task after another. It is told first which tokenizer to use, and says what that is like. */
 const port = parentPort!
 let encoder: Promise<CorpusEncoder>
 let before: Promise<void> = Promise.resolve()
 /** Used in turns: memory that is new to the process costs more than reading into it. */
-const lineRooms = Array.from({ length: tasksAhead }, () => Buffer.allocUnsafeSlow(rangeBytes + 1))
+const lineRooms = Array.from({ length: tasksAhead }, () => Buffer.allocUnsafeSlow(lineRoomBytes))
 let ranges = 0
 port.on('message', (message: EncodeStart | EncodeTask) => {
   if ('image' in message) return start(message)

@@ -17,6 +17,12 @@ export interface LineRange {
 /** Bytes of one range: enough work for one message between threads, little to hold in memory. */
 export const rangeBytes = 1 << 20
 
+/** Bytes behind a range that are read first for the end of its last line. */
+const tailBytes = 1 << 16
+
+/** Room for a range, the byte before it, and the end of its last line. */
+export const lineRoomBytes = 1 + rangeBytes + tailBytes
+
 /**
  * Cuts a file of plain JSON lines into ranges; undefined for any other file, also one that begins with an array.
  * Ranges are numbers only, so that threads can read them for themselves.
@@ -58,31 +64,34 @@ export interface RangeLines {
 
 /**
  * Reads the lines that begin in a range, the last one to its end, which may be beyond the range, unless it is longer
- * than `maxRecordBytes`. They lie in `room` where that is long enough: one byte longer than the range, and its last line
- * ends with it.
+ * than `maxRecordBytes`. They lie in `room` where that is long enough: `lineRoomBytes` for nearly all ranges.
  */
 export async function readLineRange({ file, isFirst, start, end }: LineRange, room?: Buffer): Promise<RangeLines> {
   const handle = await open(file, 'r')
   try {
     // A line begins where the byte before it ends another one.
     const from = isFirst ? start : start - 1
-    let bytes = room && room.length >= end - from ? room.subarray(0, end - from) : Buffer.allocUnsafe(end - from)
-    let filled = await fill(handle, bytes, { filled: 0, position: from })
+    let wanted = end - from
+    let bytes = room && room.length >= wanted ? room : Buffer.allocUnsafe(wanted + tailBytes)
+    let filled = await fill(handle, bytes.subarray(0, wanted), { filled: 0, position: from })
     const first = isFirst ? 0 : bytes.subarray(0, filled).indexOf(0x0a) + 1
     if ((!isFirst && first === 0) || from + first >= end) return { bytes: bytes.subarray(0, 0), offset: end }
     // The last byte of the range may end a line, and then the range; else its last line goes on.
     const last = bytes.subarray(0, filled).lastIndexOf(0x0a) + 1
     const longest = last + maxRecordBytes + 1
-    while (bytes[filled - 1] !== 0x0a && filled === bytes.length) {
+    while (bytes[filled - 1] !== 0x0a && filled === wanted) {
       if (filled === longest) {
         const start = from + last
         return { bytes: bytes.subarray(first, last), offset: from + first, tooLong: () => tooLong(file, start) }
       }
-      const more = Buffer.allocUnsafe(Math.min(longest, filled + Math.max(filled, 1 << 16)))
-      bytes.copy(more, 0, 0, filled)
-      bytes = more
+      wanted = Math.min(longest, wanted === end - from ? wanted + tailBytes : 2 * wanted)
+      if (wanted > bytes.length) {
+        const more = Buffer.allocUnsafe(wanted)
+        bytes.copy(more, 0, 0, filled)
+        bytes = more
+      }
       const searched = filled
-      filled = await fill(handle, bytes, { filled, position: from })
+      filled = await fill(handle, bytes.subarray(0, wanted), { filled, position: from })
       const newline = bytes.subarray(0, filled).indexOf(0x0a, searched)
       if (newline < 0) continue
       filled = newline + 1
