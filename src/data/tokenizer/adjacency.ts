@@ -1,4 +1,6 @@
-import { sharedBytes, sharedInts } from './shared-arrays.ts'
+import { isPair, pairAt } from './encoding-buffers.ts'
+import type { SharedArrays } from './shared-arrays.ts'
+import type { TokenList } from './token-table.ts'
 
 /** Tells where text can be cut before merging: between characters that no token holds next to each other. */
 export interface Adjacency {
@@ -10,9 +12,9 @@ export interface Adjacency {
 /** 4 Mbit: about the size of a core's second-level cache. */
 const words = 1 << 17
 
-/** No pairs yet. Threads can share them. */
-export function createAdjacencyBits(): Int32Array {
-  return sharedInts(words)
+/** No pairs yet. */
+export function createAdjacencyBits(arrays: SharedArrays): Int32Array {
+  return arrays.ints(words)
 }
 
 /**
@@ -52,35 +54,46 @@ export interface CharacterAdjacency {
  * Adjacency of characters, with an exact table of 64 KiB for the 255 characters that tokens hold most often: in most
  * text nearly every pair is of these, and the table stays in the core's first-level cache.
  */
-export function characterAdjacency(tokens: Iterable<string>): CharacterAdjacency {
-  const bits = createAdjacencyBits()
+export function characterAdjacency(tokens: TokenList, arrays: SharedArrays): CharacterAdjacency {
+  const bits = createAdjacencyBits(arrays)
   const adjacency = createAdjacency(bits)
-  const pairs = new Set<number>()
-  const counts = new Map<number, number>()
-  for (const token of tokens) {
-    let previous = -1
-    for (const character of token) {
-      const codePoint = character.codePointAt(0) as number
-      counts.set(codePoint, (counts.get(codePoint) ?? 0) + 1)
-      if (previous >= 0) {
-        adjacency.add(previous, codePoint)
-        pairs.add(previous * 0x110000 + codePoint)
-      }
-      previous = codePoint
-    }
-  }
-  const numbers = sharedBytes(0x110000)
-  const frequent = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 255)
-  frequent.forEach(([codePoint], i) => {
+  const counts = new Int32Array(codePoints)
+  eachMeeting(tokens, (left, right) => {
+    counts[right] = (counts[right] as number) + 1
+    if (left >= 0) adjacency.add(left, right)
+  })
+  const numbers = arrays.bytes(codePoints)
+  mostFrequent(counts, 255).forEach((codePoint, i) => {
     numbers[codePoint] = i + 1
   })
-  const table = sharedBytes(256 * 256)
-  for (const [left] of frequent) {
-    for (const [right] of frequent) {
-      if (pairs.has(left * 0x110000 + right)) table[((numbers[left] as number) << 8) | (numbers[right] as number)] = 1
-    }
-  }
+  const table = arrays.bytes(256 * 256)
+  eachMeeting(tokens, (left, right) => {
+    if (left >= 0) table[((numbers[left] as number) << 8) | (numbers[right] as number)] = 1
+  })
   return { bits, numbers, table }
+}
+
+const codePoints = 0x110000
+
+/** Calls `meet` for each character of each token, with the one before it; -1 before the first. */
+function eachMeeting({ starts, pool }: TokenList, meet: (left: number, right: number) => void): void {
+  let token = 0
+  let left = -1
+  for (let i = 0; i < pool.length; i++) {
+    while ((starts[token] as number) <= i) {
+      token++
+      left = -1
+    }
+    const right = i + 1 < (starts[token] as number) && isPair(pool, i) ? pairAt(pool, i++) : (pool[i] as number)
+    meet(left, right)
+    left = right
+  }
+}
+
+function mostFrequent(counts: Int32Array, most: number): readonly number[] {
+  const found: number[] = []
+  for (let codePoint = 0; codePoint < counts.length; codePoint++) if (counts[codePoint] !== 0) found.push(codePoint)
+  return found.sort((a, b) => (counts[b] as number) - (counts[a] as number)).slice(0, most)
 }
 
 /** False when no token holds the two characters next to each other. */

@@ -1,10 +1,13 @@
 import { FormatError } from '../../errors.ts'
+import type { TableMemory } from './table-memory.ts'
 import { createTokenFinder } from './token-table.ts'
 import { type TokenIds, tokenTable } from './vocabulary.ts'
 
 /** A BPE model, checked: every merge joins known tokens into a known token. */
 export interface BpeModel {
   readonly file: string
+  /** Where its tables are made. */
+  readonly memory: TableMemory
   /** Token to id; ids are distinct. */
   readonly vocab: TokenIds
   readonly merges: {

@@ -19,13 +19,16 @@ export const unitBytes: Int16Array = Int16Array.from(
   (_, unit) => characterBytes.get(String.fromCharCode(unit)) ?? -1,
 )
 
-/** The bytes that a byte-level token stands for, or undefined when it has a character of another alphabet. */
-export function tokenBytes(token: string): Uint8Array | undefined {
-  const bytes = new Uint8Array(token.length)
-  for (let i = 0; i < token.length; i++) {
-    const byte = unitBytes[token.charCodeAt(i)] ?? -1
+/** The bytes that the units of a token stand for; undefined when all are ASCII, or one is of another alphabet. */
+export function bytesBeyondAscii(units: Uint16Array, start: number, end: number): Uint8Array | undefined {
+  let all = 0
+  for (let i = start; i < end; i++) {
+    const byte = unitBytes[units[i] as number] ?? -1
     if (byte < 0) return undefined
-    bytes[i] = byte
+    all |= byte
   }
+  if (all < 0x80) return undefined
+  const bytes = new Uint8Array(end - start)
+  for (let i = start; i < end; i++) bytes[i - start] = unitBytes[units[i] as number] as number
   return bytes
 }

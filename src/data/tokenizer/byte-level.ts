@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { createAdjacency, createAdjacencyBits } from './adjacency.ts'
 import type { BpeModel } from './bpe-model.ts'
-import { byteCharacters, tokenBytes, unitBytes } from './byte-alphabet.ts'
+import { byteCharacters, bytesBeyondAscii, unitBytes } from './byte-alphabet.ts'
 import { type CharacterTables, characterTables, createCharacterEncoder } from './character-level.ts'
 import { createBuffers, type EncodingBuffers, type PieceEncoder, pairAt, reserveIds } from './encoding-buffers.ts'
 import { createMerge } from './merge.ts'
@@ -29,7 +29,7 @@ export function byteLevelTables(model: BpeModel): ByteLevelTables {
   const byteIds = Int32Array.from(byteCharacters, character => model.vocab.get(character) ?? -1)
   if (byteIds.includes(-1)) return { kind: 'incompleteBytes', characters: characterTables(model) }
   return {
-    ...{ kind: 'bytes', byteIds, mergeSlots: createMergeSlots(model.merges), adjacencyBits: byteAdjacency(model) },
+    ...{ kind: 'bytes', byteIds, mergeSlots: createMergeSlots(model), adjacencyBits: byteAdjacency(model) },
     ...(model.ignoreMerges && { wholes: textTokens(model) }),
   }
 }
@@ -115,13 +115,14 @@ export function createByteLevelEncoder(tables: ByteLevelTables, buffers: Encodin
  * Whether any token holds the end of one character next to the start of another. Byte-level tokens begin and end
  * within characters, so the end may be the last 1 to 3 bytes, and the start the first 1 to 3.
  */
-function byteAdjacency({ vocab }: BpeModel): Int32Array {
-  const bits = createAdjacencyBits()
+function byteAdjacency({ vocab, memory }: BpeModel): Int32Array {
+  const bits = createAdjacencyBits(memory)
   const adjacency = createAdjacency(bits)
-  for (const token of vocab.keys()) {
-    const bytes = tokenBytes(token)
+  const { starts, pool } = tokenList(vocab)
+  for (let entry = 1; entry < starts.length; entry++) {
     // Nobody asks for two ASCII characters.
-    if (!bytes?.some(byte => byte >= 0x80)) continue
+    const bytes = bytesBeyondAscii(pool, starts[entry - 1] as number, starts[entry] as number)
+    if (!bytes) continue
     for (let i = 1; i < bytes.length; i++) {
       const left = endKey(bytes, i)
       const right = startKey(bytes, i)
@@ -191,11 +192,10 @@ function utf8Length(codePoint: number): number {
 }
 
 /** The tokens that are text by themselves. */
-function textTokens({ vocab }: BpeModel): TokenTable {
+function textTokens({ vocab, memory }: BpeModel): TokenTable {
   const tokens = tokenList(vocab)
   const bytes = Buffer.allocUnsafe(tokens.pool.length)
-  const starts = new Int32Array(tokens.starts.length)
-  const ids = new Int32Array(tokens.ids.length)
+  const [starts, ids] = [memory.ints(tokens.starts.length), memory.ints(tokens.ids.length)]
   let count = 0
   let end = 0
   for (let entry = 0; entry < tokens.ids.length; entry++) {
@@ -207,9 +207,9 @@ function textTokens({ vocab }: BpeModel): TokenTable {
     ids[count++] = tokens.ids[entry] as number
     starts[count] = (starts[count - 1] as number) + units
   }
-  const pool = new Uint16Array(starts[count] as number)
-  Buffer.from(pool.buffer).write(bytes.toString('utf8', 0, end), 'utf16le')
-  return indexTokens({ pool, starts: starts.subarray(0, count + 1), ids: ids.subarray(0, count) })
+  const pool = memory.units(starts[count] as number)
+  Buffer.from(pool.buffer, pool.byteOffset, pool.byteLength).write(bytes.toString('utf8', 0, end), 'utf16le')
+  return indexTokens({ pool, starts: starts.subarray(0, count + 1), ids: ids.subarray(0, count) }, memory)
 }
 
 /** Puts the bytes of a byte-level token into `bytes`: gives how many UTF-16 units they are, or -1 for no text. */

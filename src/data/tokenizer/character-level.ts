@@ -1,12 +1,11 @@
 import { FormatError } from '../../errors.ts'
 import { type CharacterAdjacency, characterAdjacency, characterMeeting } from './adjacency.ts'
 import type { BpeModel } from './bpe-model.ts'
-import { type EncodingBuffers, type PieceEncoder, pairAt, reserveIds } from './encoding-buffers.ts'
+import { type EncodingBuffers, isPair, type PieceEncoder, pairAt, reserveIds } from './encoding-buffers.ts'
 import { createMerge } from './merge.ts'
 import { createMergeSlots, createMergeTable } from './merge-table.ts'
-import { sharedInts } from './shared-arrays.ts'
 import { createTokenFinder, type TokenTable } from './token-table.ts'
-import { tokenTable } from './vocabulary.ts'
+import { tokenList, tokenTable } from './vocabulary.ts'
 import { createWordCache } from './word-cache.ts'
 
 /** What an encoder of characters looks up. Plain data, of which threads share the numbers. */
@@ -32,7 +31,7 @@ export interface CharacterTables {
 
 /** Tables for a model whose symbols are characters, as sentencepiece's models have them. */
 export function characterTables(model: BpeModel): CharacterTables {
-  const { file, vocab, merges, unkToken, fuseUnk, byteFallback, partial } = model
+  const { file, memory, vocab, merges, unkToken, fuseUnk, byteFallback, partial } = model
   const byteIds = Int32Array.from(
     { length: 256 },
     (_, byte) => vocab.get(`<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`) ?? -1,
@@ -40,11 +39,11 @@ export function characterTables(model: BpeModel): CharacterTables {
   const bytes = new Set(byteIds)
   bytes.delete(-1)
   return {
-    ...{ kind: 'characters', file, mergeSlots: createMergeSlots(merges), ...characterIds(model) },
-    ...{ adjacency: characterAdjacency(vocab.keys()), byteIds: byteFallback ? byteIds : undefined },
+    ...{ kind: 'characters', file, mergeSlots: createMergeSlots(model), ...characterIds(model) },
+    ...{ adjacency: characterAdjacency(tokenList(vocab), memory), byteIds: byteFallback ? byteIds : undefined },
     areBytesMerged: merges.pairs.some((id, i) => i % 3 < 2 && bytes.has(id)),
     ...{ unkToken, unkId: unkToken === undefined ? undefined : vocab.get(unkToken), fuseUnk, partial },
-    wholes: model.ignoreMerges ? tokenTable(vocab) : undefined,
+    wholes: model.ignoreMerges ? tokenTable(vocab, memory) : undefined,
   }
 }
 
@@ -161,14 +160,14 @@ export function createCharacterEncoder(tables: CharacterTables, buffers: Encodin
   }
 }
 
-function characterIds({ vocab }: BpeModel): Pick<CharacterTables, 'basicIds' | 'otherIds'> {
-  const basicIds = sharedInts(0x10000).fill(-1)
+function characterIds({ vocab, memory }: BpeModel): Pick<CharacterTables, 'basicIds' | 'otherIds'> {
+  const { starts, ids, pool } = tokenList(vocab)
+  const basicIds = memory.ints(0x10000).fill(-1)
   const otherIds = new Map<number, number>()
-  for (const [token, id] of vocab) {
-    const codePoint = token.codePointAt(0) ?? 0
-    if (token.length !== (codePoint < 0x10000 ? 1 : 2)) continue
-    if (codePoint < 0x10000) basicIds[codePoint] = id
-    else otherIds.set(codePoint, id)
+  for (let entry = 0; entry < ids.length; entry++) {
+    const [start, end] = [starts[entry] as number, starts[entry + 1] as number]
+    if (end - start === 1) basicIds[pool[start] as number] = ids[entry] as number
+    else if (end - start === 2 && isPair(pool, start)) otherIds.set(pairAt(pool, start), ids[entry] as number)
   }
   return { basicIds, otherIds }
 }

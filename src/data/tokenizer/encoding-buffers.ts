@@ -27,3 +27,8 @@ export function reserveIds(buffers: EncodingBuffers, more: number): void {
 export function pairAt(units: Uint16Array, at: number): number {
   return 0x10000 + (((units[at] as number) & 0x3ff) << 10) + ((units[at + 1] as number) & 0x3ff)
 }
+
+/** Whether the two units from `at` on are a surrogate pair. */
+export function isPair(units: Uint16Array, at: number): boolean {
+  return ((units[at] as number) & 0xfc00) === 0xd800 && ((units[at + 1] as number) & 0xfc00) === 0xdc00
+}

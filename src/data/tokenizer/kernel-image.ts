@@ -9,6 +9,7 @@ import type { Template } from './post-processor.ts'
 import type { PreTokenizer } from './pre-tokenizer.ts'
 import type { PieceTables } from './section-encoder.ts'
 import { splitterKinds } from './split-pattern.ts'
+import type { TableMemory } from './table-memory.ts'
 import { unitsOf } from './token-table.ts'
 
 /** A tokenizer's tables in the kernel's memory. Plain data, which threads share. */
@@ -24,6 +25,8 @@ export interface KernelImage {
 /** What the image is made of: the parts of a `TokenizerImage`. */
 export interface KernelParts {
   readonly tables: PieceTables
+  /** Where the tables are, or are copied to. */
+  readonly memory: TableMemory
   readonly preTokenizer: PreTokenizer
   readonly normalizer: NormalizerSpec
   readonly rawTokens: readonly AddedToken[]
@@ -34,39 +37,34 @@ export interface KernelParts {
 
 type KnownTables = Extract<ByteLevelTables, { kind: 'bytes' }> | CharacterTables
 
-/** Copies the tables into the kernel's memory; undefined when the tokenizer does something that the kernel cannot do. */
+/** Puts all that the kernel looks up into its memory; undefined when the tokenizer does something that the kernel cannot do. */
 export function createKernelImage(parts: KernelParts): KernelImage | undefined {
-  const { tables, preTokenizer } = parts
+  const { tables, memory, preTokenizer } = parts
   const isKnown =
     (tables.kind === 'bytes' && preTokenizer.kind === 'byteLevel') ||
     (tables.kind === 'characters' && preTokenizer.kind === 'none' && !tables.partial && !tables.wholes)
   if (!isKnown) return undefined
   const lines = lineFields(parts)
   const fields = [...pieceFields(tables as KnownTables, preTokenizer, lines?.nfcSafe ?? 0), ...(lines?.fields ?? [])]
-  const header = 4096
-  let end = header + 4 * fields.length
-  const places = fields.map(field => {
-    if (typeof field === 'number') return field
-    const at = align(end)
-    end = at + field.byteLength
-    return at
+  const header = memory.ints(fields.length)
+  fields.forEach((field, i) => {
+    header[i] = typeof field === 'number' ? field : addressOf(field, memory)
   })
-  const memory = new WebAssembly.Memory({ initial: Math.ceil(end / 65536) + 1, maximum: 1 << 16, shared: true })
-  for (const [i, field] of fields.entries()) {
-    if (typeof field === 'number') continue
-    const { buffer, byteOffset, byteLength } = field
-    new Uint8Array(memory.buffer).set(new Uint8Array(buffer, byteOffset, byteLength), places[i])
-  }
-  new Int32Array(memory.buffer, header, fields.length).set(places)
-  return { module: compileKernel(), memory, header, readsLines: lines !== undefined }
+  return { module: compileKernel(), memory: memory.memory, header: header.byteOffset, readsLines: lines !== undefined }
 }
 
-function align(address: number): number {
-  return (address + 63) & ~63
+function addressOf(table: Table, memory: TableMemory): number {
+  if (memory.has(table)) return table.byteOffset
+  const { buffer, byteOffset, byteLength } = table
+  const copy = memory.bytes(byteLength)
+  copy.set(new Uint8Array(buffer, byteOffset, byteLength))
+  return copy.byteOffset
 }
 
 /** A number, or a table whose address is meant. In the order in which kernels/assembly/tables.ts reads them. */
-type Field = number | Int32Array | Uint16Array | Uint8Array
+type Field = number | Table
+
+type Table = Int32Array | Uint16Array | Uint8Array
 
 function pieceFields(tables: KnownTables, preTokenizer: PreTokenizer, nfcSafe: Field): readonly Field[] {
   const { mergeSlots } = tables

@@ -1,5 +1,4 @@
 import type { BpeModel } from './bpe-model.ts'
-import { sharedInts } from './shared-arrays.ts'
 
 /** The merges of a BPE model, looked up by the two ids that meet. */
 export interface MergeTable {
@@ -18,19 +17,11 @@ export const resultAt = 3
  * Open addressing in one Int32Array, at most two thirds full: a probe touches one cache line and allocates nothing.
  * Of two merges of the same pair the later one counts, as in Hugging Face tokenizers, which collect them in a map.
  */
-export function createMergeSlots(merges: BpeModel['merges']): Int32Array {
-  const { count, pairs, ranks } = merges
+export function createMergeSlots({ merges: { count, pairs, ranks }, memory }: BpeModel): Int32Array {
   const capacity = 1 << Math.max(4, Math.ceil(Math.log2(count * 1.5 + 1)))
-  const slots = sharedInts(4 * capacity).fill(-1)
-  const probe = createProbe(slots)
-  for (let i = 0; i < count; i++) {
-    const [left, right, result] = [pairs[3 * i] as number, pairs[3 * i + 1] as number, pairs[3 * i + 2] as number]
-    const at = probe(left, right)
-    slots[at] = left
-    slots[at + 1] = right
-    slots[at + rankAt] = ranks ? (ranks[i] as number) : i
-    slots[at + resultAt] = result
-  }
+  const slots = memory.ints(4 * capacity)
+  const ranksAt = ranks ? memory.place(ranks).byteOffset : 0
+  memory.kernel.indexMerges(memory.place(pairs).byteOffset, ranksAt, count, slots.byteOffset, capacity - 1)
   return slots
 }
 

@@ -1,4 +1,4 @@
-import { sharedBytes } from './shared-arrays.ts'
+import { sharedArrays } from './shared-arrays.ts'
 
 /**
  * Ranges of characters of much used scripts that NFC leaves as they are, whatever stands before them: starters that are
@@ -38,7 +38,7 @@ const ranges = [
 
 /** A bit for each code point, the lowest of a byte first: 1 where NFC leaves it as it is. */
 export function nfcSafeBits(): Uint8Array {
-  const bits = sharedBytes(0x110000 / 8)
+  const bits = sharedArrays.bytes(0x110000 / 8)
   for (const [first, last] of ranges) {
     for (let codePoint = first; codePoint <= last; codePoint++) {
       bits[codePoint >> 3] = (bits[codePoint >> 3] as number) | (1 << (codePoint & 7))

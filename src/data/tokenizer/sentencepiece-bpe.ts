@@ -1,6 +1,7 @@
 import type { BpeModel } from './bpe-model.ts'
 import { impliedMerges } from './implied-merges.ts'
 import type { SentencePieceModel } from './sentencepiece-model.ts'
+import { createTableMemory } from './table-memory.ts'
 
 /**
  * The BPE model of a SentencePiece file: it merges by score of the piece that results, the leftmost of equal ones.
@@ -35,6 +36,7 @@ export function sentencePieceBpe(
   )
   return {
     file,
+    memory: createTableMemory(),
     vocab,
     merges: impliedMerges(tokens, { symbols, file }),
     ...(partial.length > 0 ? { partial: { firstId: firstPartialId, codePoints: partial } } : {}),

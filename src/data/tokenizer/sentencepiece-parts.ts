@@ -31,6 +31,7 @@ export function sentencePieceParts(
   const isFirstOnly = config !== undefined && !config.isLegacy && isPlain && spec.addDummyPrefix
   return {
     file,
+    memory: bpe?.memory,
     vocab,
     tokens: config
       ? assignIds([...tokensOf('control'), ...tokensOf('userDefined'), ...config.added, ...config.specialTokens], vocab)

@@ -1,14 +1,14 @@
-/** Numbers that threads can look at together: what is made once and then only read is handed over, not copied. */
-export function sharedInts(length: number): Int32Array {
-  return new Int32Array(new SharedArrayBuffer(4 * length))
+/** Makes arrays of zeros that threads can look at together: what is made once and then only read is not copied. */
+export interface SharedArrays {
+  ints(length: number): Int32Array
+  /** Code units. */
+  units(length: number): Uint16Array
+  bytes(length: number): Uint8Array
 }
 
-/** As `sharedInts`, for code units. */
-export function sharedUnits(length: number): Uint16Array {
-  return new Uint16Array(new SharedArrayBuffer(2 * length))
-}
-
-/** As `sharedInts`, for bytes. */
-export function sharedBytes(length: number): Uint8Array {
-  return new Uint8Array(new SharedArrayBuffer(length))
+/** Each in memory of its own. */
+export const sharedArrays: SharedArrays = {
+  ints: length => new Int32Array(new SharedArrayBuffer(4 * length)),
+  units: length => new Uint16Array(new SharedArrayBuffer(2 * length)),
+  bytes: length => new Uint8Array(new SharedArrayBuffer(length)),
 }

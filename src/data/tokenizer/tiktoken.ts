@@ -4,6 +4,7 @@ import { byteCharacters } from './byte-alphabet.ts'
 import { impliedMerges } from './implied-merges.ts'
 import { normalizerSpec } from './normalizer-spec.ts'
 import { bpeTables } from './section-encoder.ts'
+import { createTableMemory } from './table-memory.ts'
 import type { TokenizerParts } from './tokenizer-parts.ts'
 
 /** True for the text of a tiktoken file: a token in base64 and its rank, on each line. */
@@ -42,6 +43,7 @@ export function readTiktoken(bytes: Uint8Array, file: string): BpeModel {
   const ordered = [...vocab].sort(([, a], [, b]) => a - b).map(([text, id], order) => [text, id, order] as const)
   return {
     file,
+    memory: createTableMemory(),
     vocab,
     merges: impliedMerges(ordered, { symbols: vocab, file }),
     fuseUnk: false,
@@ -62,6 +64,7 @@ export function tiktokenParts(
   const preTokenizer = { kind: 'byteLevel', pattern, addPrefixSpace: false } as const
   return {
     file: model.file,
+    memory: model.memory,
     vocab: model.vocab,
     normalizer: normalizerSpec(isNfc ? { type: 'NFC' } : null),
     preTokenizer,

@@ -1,4 +1,4 @@
-import { sharedInts, sharedUnits } from './shared-arrays.ts'
+import { createTableMemory } from './table-memory.ts'
 
 /** Tokens by the text they stand for. Plain numbers, which threads share. */
 export interface TokenTable {
@@ -10,6 +10,8 @@ export interface TokenTable {
   readonly pool: Uint16Array
   /** Length of the longest text in code units. */
   readonly longest: number
+  /** Of equal texts the first is found. */
+  readonly areDistinct: boolean
 }
 
 /** Id of the token whose text is the units from `start` to `end`, or -1; no string is made. */
@@ -27,24 +29,24 @@ export function listTokens(texts: readonly string[], ids: ArrayLike<number>): To
   return { starts, pool, ids: Int32Array.from(ids) }
 }
 
-/** A table of copies of these: open addressing over the pool of code units. Of equal texts the first is found. */
-export function indexTokens(tokens: TokenList): TokenTable {
-  const [starts, ids] = [sharedInts(tokens.starts.length), sharedInts(tokens.ids.length)]
-  const pool = sharedUnits(tokens.pool.length)
-  starts.set(tokens.starts)
-  ids.set(tokens.ids)
-  pool.set(tokens.pool)
-  const capacity = 1 << Math.max(4, Math.ceil(Math.log2(ids.length * 2 + 1)))
-  const slots = sharedInts(capacity)
+/** A table of these, or of copies of them, in `memory`: open addressing over the pool of code units. */
+export function indexTokens(tokens: TokenList, memory = createTableMemory()): TokenTable {
+  const [starts, ids, pool] = [memory.place(tokens.starts), memory.place(tokens.ids), memory.place(tokens.pool)]
+  const slots = memory.ints(slotCount(ids.length))
+  const { kernel } = memory
+  const places = [pool.byteOffset, starts.byteOffset, ids.length, slots.byteOffset, slots.length - 1] as const
+  const areDistinct = kernel.indexTokens(...places) !== 0
   let longest = 0
   for (let entry = 0; entry < ids.length; entry++) {
-    const [start, end] = [starts[entry] as number, starts[entry + 1] as number]
-    if (end - start > longest) longest = end - start
-    let slot = hashUnits(pool, start, end) & (capacity - 1)
-    while (slots[slot] !== 0) slot = (slot + 1) & (capacity - 1)
-    slots[slot] = entry + 1
+    const length = (starts[entry + 1] as number) - (starts[entry] as number)
+    if (length > longest) longest = length
   }
-  return { slots, starts, ids, pool, longest }
+  return { slots, starts, ids, pool, longest, areDistinct }
+}
+
+/** A power of two, so that at least half of the slots are empty. */
+function slotCount(tokens: number): number {
+  return 1 << Math.max(4, Math.ceil(Math.log2(tokens * 2 + 1)))
 }
 
 export function createTokenFinder({ slots, starts, ids, pool, longest }: TokenTable): TokenFinder {

@@ -1,4 +1,4 @@
-import { sharedInts, sharedUnits } from './shared-arrays.ts'
+import { sharedArrays } from './shared-arrays.ts'
 import type { TokenList } from './token-table.ts'
 
 /** The text of each id. Plain numbers, which threads share. */
@@ -13,8 +13,8 @@ export interface TokenTexts {
 export function createTokenTexts(lists: readonly TokenList[]): TokenTexts {
   let highest = -1
   for (const { ids } of lists) for (const id of ids) highest = Math.max(highest, id)
-  const [starts, ends] = [sharedInts(highest + 1), sharedInts(highest + 1)]
-  const pool = sharedUnits(lists.reduce((sum, list) => sum + list.pool.length, 0))
+  const [starts, ends] = [sharedArrays.ints(highest + 1), sharedArrays.ints(highest + 1)]
+  const pool = sharedArrays.units(lists.reduce((sum, list) => sum + list.pool.length, 0))
   let filled = 0
   for (const list of lists) {
     for (const [entry, id] of list.ids.entries()) {

@@ -44,7 +44,7 @@ export function createImage(parts: TokenizerParts, config: TokenizerConfig): Tok
   const added = new Map([...hidden, ...tokens].map(({ content, id }) => [content, id] as const))
   const idOf: FindId = content => (content === undefined ? undefined : (added.get(content) ?? vocab.get(content)))
   const split = tokens.filter(token => !(config.splitSpecialTokens && token.special))
-  const { isSlow, normalizer, preTokenizer, decoder, symbols = [] } = parts
+  const { isSlow, normalizer, preTokenizer, decoder, symbols = [], memory } = parts
   let tables: PieceTables | undefined
   let texts: TokenTexts | undefined
   // Let go when both are made: threads are handed the tables, and the vocabulary is some 20 MB.
@@ -66,7 +66,7 @@ export function createImage(parts: TokenizerParts, config: TokenizerConfig): Tok
     get kernel() {
       const { tables } = this
       const known = { tables, preTokenizer, normalizer, rawTokens, normalizedTokens, symbols, template }
-      kernel ??= { image: createKernelImage(known) }
+      kernel ??= { image: memory && createKernelImage({ ...known, memory }) }
       return kernel.image
     },
     get texts() {

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { FormatError, UnsupportedError } from '../../errors.ts'
 import type { AddedToken } from './added-tokens.ts'
@@ -9,6 +9,7 @@ import { normalizerSpec } from './normalizer-spec.ts'
 import { readPostProcessor } from './post-processor.ts'
 import { readPreTokenizer } from './pre-tokenizer.ts'
 import { bpeTables } from './section-encoder.ts'
+import { createTableMemory, type TableMemory } from './table-memory.ts'
 import { parseJsonObject, type TokenizerConfig } from './tokenizer-config.ts'
 import type { TokenizerParts } from './tokenizer-parts.ts'
 import { readUnigram } from './unigram-json.ts'
@@ -17,11 +18,14 @@ import type { TokenIds } from './vocabulary.ts'
 /** Reads `tokenizer.json`. @throws FormatError or UnsupportedError */
 export async function readTokenizerJson(folder: string, config: TokenizerConfig): Promise<TokenizerParts> {
   const file = join(folder, 'tokenizer.json')
-  const bytes = await readFile(file)
-  const scanned = scanBpeFile(bytes)
+  const memory = createTableMemory()
+  const bytes = await readInto(memory, file)
+  const scanned = scanBpeFile(bytes, memory)
   const json = scanned?.json ?? parseJsonObject(bytes.toString('utf8'), file)
   const isUnigram = (json.model as ModelJson | undefined)?.type === 'Unigram'
-  const model = isUnigram ? readUnigram(json.model as ModelJson, file) : readModel(json.model, { file, scanned })
+  const model = isUnigram
+    ? readUnigram(json.model as ModelJson, file)
+    : readModel(json.model, { file, scanned, memory })
   const { vocab } = model
   const tokens = mergeAddedTokens(json.added_tokens, { vocab, file, config })
   const preTokenizer = readPreTokenizer(json.pre_tokenizer)
@@ -30,6 +34,7 @@ export async function readTokenizerJson(folder: string, config: TokenizerConfig)
   }
   return {
     file,
+    memory,
     vocab,
     tokens,
     hidden: [],
@@ -41,6 +46,27 @@ export async function readTokenizerJson(folder: string, config: TokenizerConfig)
     template: readPostProcessor(json.post_processor, file),
   }
 }
+
+/** The file's bytes, where the kernel can read them. */
+async function readInto(memory: TableMemory, file: string): Promise<Buffer> {
+  const handle = await open(file)
+  try {
+    const { size } = await handle.stat()
+    if (size > maxBytes) throw new FormatError({ file, expected: `at most ${maxBytes} bytes`, found: `${size}` })
+    const { buffer, byteOffset } = memory.bytes(size)
+    const bytes = Buffer.from(buffer, byteOffset, size)
+    let filled = 0
+    for (let read = -1; read !== 0; filled += read) {
+      ;({ bytesRead: read } = await handle.read(bytes, filled, size - filled))
+    }
+    return bytes.subarray(0, filled)
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Twenty times the longest that is published, and still a string. */
+const maxBytes = 1 << 28
 
 /** The added tokens of `tokenizer.json` with what the configuration says of them, and those that it alone has. */
 export function mergeAddedTokens(
@@ -66,7 +92,10 @@ interface ModelJson {
   readonly end_of_word_suffix?: unknown
 }
 
-function readModel(model: unknown, { file, scanned }: { file: string; scanned: ScannedFile | undefined }): BpeModel {
+function readModel(
+  model: unknown,
+  { file, scanned, memory }: { file: string; scanned: ScannedFile | undefined; memory: TableMemory },
+): BpeModel {
   if (typeof model !== 'object' || model === null) throw new FormatError({ file, expected: 'a model', found: 'none' })
   const json = model as ModelJson
   if (json.type !== undefined && json.type !== 'BPE') {
@@ -81,6 +110,7 @@ function readModel(model: unknown, { file, scanned }: { file: string; scanned: S
   const vocab = scanned?.vocab ?? readVocabulary(json.vocab, file)
   return {
     file,
+    memory,
     vocab,
     merges: scanned?.merges ?? readMerges(json.merges, { vocab, file }),
     unkToken: typeof json.unk_token === 'string' ? json.unk_token : undefined,

@@ -3,6 +3,7 @@ import type { NormalizerSpec } from './normalizer-spec.ts'
 import type { Template } from './post-processor.ts'
 import type { PreTokenizer } from './pre-tokenizer.ts'
 import type { PieceTables } from './section-encoder.ts'
+import type { TableMemory } from './table-memory.ts'
 import type { TokenIds } from './vocabulary.ts'
 
 /** What a tokenizer is made of, whichever file says it. */
@@ -20,6 +21,8 @@ export interface TokenizerParts {
   readonly isSlow: boolean
   readonly normalizer: NormalizerSpec
   readonly preTokenizer: PreTokenizer
+  /** Where the tables are made, if the kernel knows them. */
+  readonly memory?: TableMemory | undefined
   /** Made when they are asked for: it takes a while. */
   readonly tables: () => PieceTables
   /** As `tokenizer.json` has one. */

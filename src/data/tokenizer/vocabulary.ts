@@ -1,3 +1,4 @@
+import type { TableMemory } from './table-memory.ts'
 import {
   createTokenFinder,
   indexTokens,
@@ -28,8 +29,8 @@ export function tokenList(tokens: TokenIds): TokenList {
 }
 
 /** A table of the tokens, which may be theirs already. */
-export function tokenTable(tokens: TokenIds): TokenTable {
-  return 'table' in tokens ? (tokens as Vocabulary).table : indexTokens(tokenList(tokens))
+export function tokenTable(tokens: TokenIds, memory?: TableMemory): TokenTable {
+  return 'table' in tokens ? (tokens as Vocabulary).table : indexTokens(tokenList(tokens), memory)
 }
 
 /** The tokens of `table`, of which no two are equal. */

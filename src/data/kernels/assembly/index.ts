@@ -4,6 +4,7 @@ import { readTables } from './tables'
 import { encodeNormalized } from './text'
 import { startCache } from './word-cache'
 
+export { indexMerges, indexTokens, merges, scanMerges, scanVocabulary, tokens } from './bpe-file'
 export { addHostRow, encodeLines, rows } from './lines'
 export { bytesAt, capacity, lengthsAt, regionBytes, unitsAt } from './region'
 
