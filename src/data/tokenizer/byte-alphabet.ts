@@ -1,3 +1,5 @@
+import type { TokenList } from './token-table.ts'
+
 /**
  * The character that stands for each byte in a byte-level vocabulary: printable Latin-1 characters for themselves,
  * the other bytes as U+0100 and on. Source: GPT-2, encoder.py, `bytes_to_unicode`.
@@ -19,16 +21,28 @@ export const unitBytes: Int16Array = Int16Array.from(
   (_, unit) => characterBytes.get(String.fromCharCode(unit)) ?? -1,
 )
 
-/** The bytes that the units of a token stand for; undefined when all are ASCII, or one is of another alphabet. */
-export function bytesBeyondAscii(units: Uint16Array, start: number, end: number): Uint8Array | undefined {
-  let all = 0
-  for (let i = start; i < end; i++) {
-    const byte = unitBytes[units[i] as number] ?? -1
-    if (byte < 0) return undefined
-    all |= byte
+/** What the tokens of a byte-level vocabulary stand for. */
+export interface TokenBytes {
+  /** A byte for each unit. */
+  readonly bytes: Buffer
+  /** Of each token. */
+  readonly kinds: Uint8Array
+}
+
+export const tokenKinds = { ascii: 0, beyondAscii: 1, otherAlphabet: 2 }
+
+export function bytesOfTokens({ starts, pool }: TokenList): TokenBytes {
+  const { beyondAscii, otherAlphabet } = tokenKinds
+  const bytes = Buffer.allocUnsafe(pool.length)
+  const kinds = new Uint8Array(starts.length - 1)
+  let token = 0
+  for (let i = 0; i < pool.length; i++) {
+    while (i >= (starts[token + 1] as number)) token++
+    const unit = pool[i] as number
+    const byte = unit < unitBytes.length ? (unitBytes[unit] as number) : -1
+    bytes[i] = byte
+    if (byte < 0) kinds[token] = otherAlphabet
+    else if (byte >= 0x80 && kinds[token] !== otherAlphabet) kinds[token] = beyondAscii
   }
-  if (all < 0x80) return undefined
-  const bytes = new Uint8Array(end - start)
-  for (let i = start; i < end; i++) bytes[i - start] = unitBytes[units[i] as number] as number
-  return bytes
+  return { bytes, kinds }
 }

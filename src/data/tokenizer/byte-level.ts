@@ -1,12 +1,13 @@
 import { isUtf8 } from 'node:buffer'
 import { createAdjacency, createAdjacencyBits } from './adjacency.ts'
 import type { BpeModel } from './bpe-model.ts'
-import { byteCharacters, bytesBeyondAscii, unitBytes } from './byte-alphabet.ts'
+import { byteCharacters, bytesOfTokens, type TokenBytes, tokenKinds } from './byte-alphabet.ts'
 import { type CharacterTables, characterTables, createCharacterEncoder } from './character-level.ts'
 import { createBuffers, type EncodingBuffers, type PieceEncoder, pairAt, reserveIds } from './encoding-buffers.ts'
 import { createMerge } from './merge.ts'
 import { createMergeSlots, createMergeTable } from './merge-table.ts'
-import { createTokenFinder, indexTokens, type TokenTable } from './token-table.ts'
+import type { TableMemory } from './table-memory.ts'
+import { createTokenFinder, indexTokens, type TokenList, type TokenTable } from './token-table.ts'
 import { tokenList } from './vocabulary.ts'
 import { createWordCache } from './word-cache.ts'
 
@@ -28,9 +29,12 @@ export type ByteLevelTables =
 export function byteLevelTables(model: BpeModel): ByteLevelTables {
   const byteIds = Int32Array.from(byteCharacters, character => model.vocab.get(character) ?? -1)
   if (byteIds.includes(-1)) return { kind: 'incompleteBytes', characters: characterTables(model) }
+  const tokens = tokenList(model.vocab)
+  const known = { ...tokens, ...bytesOfTokens(tokens) }
+  const { memory } = model
   return {
-    ...{ kind: 'bytes', byteIds, mergeSlots: createMergeSlots(model), adjacencyBits: byteAdjacency(model) },
-    ...(model.ignoreMerges && { wholes: textTokens(model) }),
+    ...{ kind: 'bytes', byteIds, mergeSlots: createMergeSlots(model), adjacencyBits: byteAdjacency(known, memory) },
+    ...(model.ignoreMerges && { wholes: textTokens(known, memory) }),
   }
 }
 
@@ -115,17 +119,16 @@ export function createByteLevelEncoder(tables: ByteLevelTables, buffers: Encodin
  * Whether any token holds the end of one character next to the start of another. Byte-level tokens begin and end
  * within characters, so the end may be the last 1 to 3 bytes, and the start the first 1 to 3.
  */
-function byteAdjacency({ vocab, memory }: BpeModel): Int32Array {
+function byteAdjacency({ starts, bytes, kinds }: TokenList & TokenBytes, memory: TableMemory): Int32Array {
   const bits = createAdjacencyBits(memory)
   const adjacency = createAdjacency(bits)
-  const { starts, pool } = tokenList(vocab)
-  for (let entry = 1; entry < starts.length; entry++) {
+  for (let entry = 0; entry < kinds.length; entry++) {
     // Nobody asks for two ASCII characters.
-    const bytes = bytesBeyondAscii(pool, starts[entry - 1] as number, starts[entry] as number)
-    if (!bytes) continue
-    for (let i = 1; i < bytes.length; i++) {
-      const left = endKey(bytes, i)
-      const right = startKey(bytes, i)
+    if (kinds[entry] !== tokenKinds.beyondAscii) continue
+    const [start, stop] = [starts[entry] as number, starts[entry + 1] as number]
+    for (let i = start + 1; i < stop; i++) {
+      const left = endKey(bytes, start, i)
+      const right = startKey(bytes, i, stop)
       if (left >= 0 && right >= 0) adjacency.add(left, right)
     }
   }
@@ -148,11 +151,11 @@ function byteMeeting(adjacencyBits: Int32Array): (left: number, right: number) =
 }
 
 /** Key of the character that ends before `end`: its code point, or the number and bits of its last bytes. -1: no text. */
-function endKey(bytes: Uint8Array, end: number): number {
+function endKey(bytes: Uint8Array, start: number, end: number): number {
   let bits = 0
   for (let count = 1; count <= 4; count++) {
-    const byte = bytes[end - count]
-    if (byte === undefined) return ((count - 1) << 24) | bits
+    if (end - count < start) return ((count - 1) << 24) | bits
+    const byte = bytes[end - count] as number
     if ((byte & 0xc0) !== 0x80) {
       if (leadLength(byte) !== count) return -1
       return bits | (leadBits(byte, count) << (6 * (count - 1)))
@@ -163,14 +166,14 @@ function endKey(bytes: Uint8Array, end: number): number {
 }
 
 /** Key of the character that starts at `start`: its code point, or its length, and number and bits of its first bytes. */
-function startKey(bytes: Uint8Array, start: number): number {
+function startKey(bytes: Uint8Array, start: number, stop: number): number {
   const lead = bytes[start] as number
   const length = leadLength(lead)
   if (length === 0) return -1
   let bits = leadBits(lead, length)
   for (let count = 1; count < length; count++) {
-    const byte = bytes[start + count]
-    if (byte === undefined) return ((4 * length + count) << 24) | bits
+    if (start + count >= stop) return ((4 * length + count) << 24) | bits
+    const byte = bytes[start + count] as number
     if ((byte & 0xc0) !== 0x80) return -1
     bits = (bits << 6) | (byte & 0x3f)
   }
@@ -191,18 +194,18 @@ function utf8Length(codePoint: number): number {
   return codePoint < 0x80 ? 1 : codePoint < 0x800 ? 2 : codePoint < 0x10000 ? 3 : 4
 }
 
-/** The tokens that are text by themselves. */
-function textTokens({ vocab, memory }: BpeModel): TokenTable {
-  const tokens = tokenList(vocab)
-  const bytes = Buffer.allocUnsafe(tokens.pool.length)
-  const [starts, ids] = [memory.ints(tokens.starts.length), memory.ints(tokens.ids.length)]
+/** The tokens that are text by themselves. Takes the bytes apart. */
+function textTokens(tokens: TokenList & TokenBytes, memory: TableMemory): TokenTable {
+  const { bytes, kinds } = tokens
+  const [starts, ids] = [memory.ints(kinds.length + 1), memory.ints(kinds.length)]
   let count = 0
   let end = 0
-  for (let entry = 0; entry < tokens.ids.length; entry++) {
+  for (let entry = 0; entry < kinds.length; entry++) {
     const [start, stop] = [tokens.starts[entry] as number, tokens.starts[entry + 1] as number]
-    const units = putText(tokens.pool, { start, stop, bytes, at: end })
+    const units = kinds[entry] === tokenKinds.ascii ? stop - start : unitCount(bytes, start, stop)
     // Half a character: no piece of text is that.
-    if (units < 0) continue
+    if (kinds[entry] === tokenKinds.otherAlphabet || units < 0) continue
+    bytes.copyWithin(end, start, stop)
     end += stop - start
     ids[count++] = tokens.ids[entry] as number
     starts[count] = (starts[count - 1] as number) + units
@@ -212,21 +215,15 @@ function textTokens({ vocab, memory }: BpeModel): TokenTable {
   return indexTokens({ pool, starts: starts.subarray(0, count + 1), ids: ids.subarray(0, count) }, memory)
 }
 
-/** Puts the bytes of a byte-level token into `bytes`: gives how many UTF-16 units they are, or -1 for no text. */
-function putText(
-  pool: Uint16Array,
-  { start, stop, bytes, at }: { start: number; stop: number; bytes: Buffer; at: number },
-): number {
+/** How many UTF-16 units the bytes are; -1 when they are no text. */
+function unitCount(bytes: Buffer, start: number, stop: number): number {
+  if (!isUtf8(bytes.subarray(start, stop))) return -1
   let units = 0
-  let isAscii = true
   for (let i = start; i < stop; i++) {
-    const byte = unitBytes[pool[i] as number] ?? -1
-    if (byte < 0) return -1
-    bytes[at + i - start] = byte
-    if (byte >= 0x80) isAscii = false
+    const byte = bytes[i] as number
     if ((byte & 0xc0) !== 0x80) units += byte < 0xf0 ? 1 : 2
   }
-  return isAscii || isUtf8(bytes.subarray(at, at + stop - start)) ? units : -1
+  return units
 }
 
 /** For vocabularies without a token for each byte: the bytes' characters, encoded as characters with unknown ones. */

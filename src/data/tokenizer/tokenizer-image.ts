@@ -79,7 +79,9 @@ export function createImage(parts: TokenizerParts, config: TokenizerConfig): Tok
 
 function countIds(vocab: TokenIds, added: ReadonlyMap<string, number>): number {
   const others = new Set(added.values())
-  for (const id of vocab.values()) others.delete(id)
+  const isOther = new Uint8Array(Math.max(-1, ...others) + 1)
+  for (const id of others) isOther[id] = 1
+  for (const id of vocab.values()) if (isOther[id] === 1) others.delete(id)
   return vocab.size + others.size
 }
 
