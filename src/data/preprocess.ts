@@ -71,7 +71,8 @@ export async function preprocessCorpus(options: PreprocessOptions): Promise<Prep
       signal,
       onProgress,
     })
-    await pool?.close()
+    // The threads end while the files are brought to the disk.
+    void pool?.close()
     await checkUnchanged(input).catch(async error => {
       await rows.discard()
       throw error

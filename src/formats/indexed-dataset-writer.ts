@@ -121,7 +121,7 @@ export async function createIndexedDataset(
       isOpen = false
       try {
         for (const file of [bin, lengths, documents]) await drain(file)
-        await writeIndex({ idx, lengths, documents, count })
+        await Promise.all([bin.handle.datasync(), writeIndex({ idx, lengths, documents, count })])
         await Promise.all([close(bin), close(idx)])
         // Readers look for the index first, so it goes first and comes last: no moment shows a pair that does not match.
         await rm(idx.path, { force: true })
