@@ -4,7 +4,7 @@ import { FormatError, InputError } from '../errors.ts'
 import { type DataRecord, type RecordBatch, setColumn } from '../formats/record-batch.ts'
 import type { CorpusEncoder } from './corpus-encoder.ts'
 import type { EncodePool } from './encode-pool.ts'
-import type { BatchPart, EncodedBlock } from './encode-rows.ts'
+import { type BatchPart, type EncodedBlock, roomsOf } from './encode-rows.ts'
 import { cutLineRanges, type LineRange, lineRoomBytes, type RangeLines, readLineRange } from './json-line-ranges.ts'
 import { measureFiles, readRecords } from './read-records.ts'
 
@@ -120,7 +120,8 @@ export async function* encodeInput(plan: InputPlan, options: EncodeInputOptions)
   let asked = from.piece
   // Of the next piece, while this thread encodes the one before.
   let read: Promise<RangeLines> | undefined
-  const rooms = pool ? [] : [0, 1].map(() => Buffer.allocUnsafeSlow(lineRoomBytes))
+  const lineRooms = pool ? [] : [0, 1].map(() => Buffer.allocUnsafeSlow(lineRoomBytes))
+  let rooms: readonly ArrayBuffer[] = []
   for (let index = from.piece; index < plan.pieces.length; index++) {
     const piece = plan.pieces[index] as Piece
     signal?.throwIfAborted()
@@ -141,15 +142,17 @@ export async function* encodeInput(plan: InputPlan, options: EncodeInputOptions)
       }
       block = await untilAborted(ahead.shift() as Promise<EncodedBlock>, signal)
     } else {
-      const lines = await (read ?? readLineRange(piece.range, rooms[index % 2]))
+      const lines = await (read ?? readLineRange(piece.range, lineRooms[index % 2]))
       const following = plan.pieces[index + 1]?.range
-      read = following && readLineRange(following, rooms[(index + 1) % 2])
+      read = following && readLineRange(following, lineRooms[(index + 1) % 2])
       read?.catch(() => {})
-      block = (await options.encoder()).encodeRange(piece.range, lines, { jsonKeys: keysOf(piece) })
+      block = (await options.encoder()).encodeRange(piece.range, lines, { jsonKeys: keysOf(piece), rooms })
     }
     const next = { piece: index + 1, rows: 0 }
     yield { corpus: piece.corpus, block, next, doneBytes: piece.before + piece.bytes }
-    pool?.release(block)
+    // Nobody looks at the block any more.
+    if (pool) pool.release(roomsOf(block))
+    else rooms = roomsOf(block)
   }
 }
 

@@ -37,8 +37,8 @@ export interface EncodePool {
   /** Resolves when the first thread is ready. */
   readonly facts: Promise<TokenizerFacts>
   encode(work: EncodeWork, jsonKeys: readonly string[]): Promise<EncodedBlock>
-  /** Takes back the memory of a block that is done with: new memory costs more than writing to it. */
-  release(block: EncodedBlock): void
+  /** Takes back the memory of a block that is done with. */
+  release(rooms: readonly ArrayBuffer[]): void
   close(): Promise<void>
 }
 
@@ -120,9 +120,7 @@ export function createEncodePool(
       else settle(index)?.reject(failure)
       return promise.promise
     },
-    release({ datasets }) {
-      free.push(datasets.map(({ ids }) => ids.buffer))
-    },
+    release: rooms => void free.push(rooms),
     async close() {
       for (const { worker } of workers) worker.removeAllListeners()
       await Promise.all(workers.map(({ worker }) => worker.terminate()))

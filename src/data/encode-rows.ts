@@ -22,6 +22,11 @@ export interface EncodedBlock {
   readonly count: RowCount
 }
 
+/** The memory of a block's ids, for another block: new memory costs more than writing to it. */
+export function roomsOf({ datasets }: EncodedBlock): ArrayBuffer[] {
+  return datasets.map(({ ids }) => ids.buffer)
+}
+
 export interface RowEncoderOptions {
   readonly handler: Handler
   readonly context: Omit<EncodeContext, 'jsonKeys'>

@@ -2,6 +2,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { sentError } from '../sent-error.ts'
 import { type CorpusEncoder, createCorpusEncoder, type EncodeSettings } from './corpus-encoder.ts'
 import { type EncodeReply, type EncodeStart, type EncodeTask, tasksAhead } from './encode-pool.ts'
+import { roomsOf } from './encode-rows.ts'
 import { lineRoomBytes, type RangeLines, readLineRange } from './json-line-ranges.ts'
 
 /** A thread that encodes rows, one task after another. It is told first which tokenizer to use, and says what that is like. */
@@ -37,8 +38,7 @@ async function carryOut(
       'range' in what
         ? encodeRange(what.range, await lines!, { jsonKeys, rooms })
         : encodeBatch({ ...what.rows, locate: nowhere }, { jsonKeys, rooms })
-    const buffers = block.datasets.map(({ ids }) => ids.buffer)
-    port.postMessage({ index, block } satisfies EncodeReply, buffers)
+    port.postMessage({ index, block } satisfies EncodeReply, roomsOf(block))
   } catch (error) {
     port.postMessage({ index, failed: sentError(error) })
   }
