@@ -80,8 +80,8 @@ function unknownIdOf({ unkId, eosId, padId }: Tokenizer): number | undefined {
 }
 
 /**
- * Encodes one column of the lines without making rows of them; undefined where that cannot be done, and for lines of which
- * one is bad: what is wrong, and where, is then found row by row.
+ * Encodes one column of the lines without making rows of them; undefined where that cannot be done, and for lines of
+ * which one is bad: what is wrong, and where, is then found row by row.
  */
 function encodeTexts(
   { bytes, tooLong }: RangeLines,

@@ -56,7 +56,7 @@ export interface BatchPart extends BlockPart {
 /** Encodes rows of a batch into a block of documents. */
 export type RowEncoder = (batch: RecordBatch, part: BatchPart) => EncodedBlock
 
-/** Makes blocks of documents of rows, or of lines that are encoded already: rows of one sequence for one key, or none. */
+/** Makes blocks of documents: of rows, or of lines that are encoded already, of one sequence for one key, or none. */
 export interface RowEncoders {
   readonly encodeBatch: RowEncoder
   gatherLines(lines: EncodedLines, part: BlockPart): EncodedBlock

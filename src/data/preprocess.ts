@@ -34,7 +34,7 @@ const threadsFromBytes = 8_000_000
 /**
  * Turns a corpus into Megatron datasets, byte for byte as ModelLink's preprocess_data.py does.
  *
- * Memory is the tokenizer's tables (about 60 MB), which threads share, 20 MB of caches for each thread, and some MiB of
+ * Memory is the tokenizer's tables (about 40 MB), which threads share, 20 MB of caches for each thread, and some MiB of
  * rows; packing, blending and validation data add about 50 bytes a document (20 million of them in a GiB). The files
  * appear at the end, complete, or not at all; index caches that Megatron made of earlier files at the same prefix are
  * removed, for it does not notice.

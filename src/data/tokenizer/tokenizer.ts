@@ -34,7 +34,7 @@ export interface Tokenizer extends TokenizerFacts {
 /**
  * Loads the tokenizer of a model folder from the file that `AutoTokenizer` would read: `qwen.tiktoken` or
  * `tokenizer.model` for a class whose own code reads that, else `tokenizer.json`, else `tokenizer.model`; with what
- * `tokenizer_config.json`, `special_tokens_map.json` and `config.json` add. Takes 0.2 to 1.5 s and about 60 MB for a
+ * `tokenizer_config.json`, `special_tokens_map.json` and `config.json` add. Takes 0.1 to 1.5 s and about 40 MB for a
  * vocabulary of 130,000 tokens. A `tokenizer.json` that asks for something this version does not know is encoded by the
  * package `tokenizers` where that is installed, which `adjustments` then says.
  * @throws FormatError when a file is damaged; UnsupportedError when it asks for something that is not known.

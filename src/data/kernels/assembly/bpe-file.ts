@@ -66,8 +66,8 @@ export function indexTokens(poolAt: usize, startsAt: usize, count: i32, slotsAt:
 }
 
 /**
- * Reads the list of merges at `from`, `"a b"` or `["a", "b"]` each, to `pairs`: ids of left, right and result. `units`
- * has room for one string. Returns where the list ends; 0 when it is left to the host, or one of the ids does not exist.
+ * Reads the list of merges at `from`, `"a b"` or `["a", "b"]` each, to `pairs`: ids of left, right and result.
+ * `units` has room for one string. Returns where the list ends; 0 when it is left to the host, or one of the ids does not exist.
  */
 export function scanMerges(from: usize, pairs: usize, units: usize): usize {
   merges = 0
