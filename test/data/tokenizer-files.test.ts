@@ -151,6 +151,39 @@ describe('a tokenizer.json gives the same ids however its JSON is written', () =
   })
 })
 
+test('a tokenizer.json with a byte or two spoilt is what JSON.parse makes of it, or refused', async () => {
+  const json = JSON.parse(fallbackText)
+  const few = new Map(Object.entries<number>(json.model.vocab).slice(0, 400))
+  const isKnown = ([left = '', right = '']: string[]) => few.has(left) && few.has(right) && few.has(left + right)
+  const model = { ...json.model, vocab: Object.fromEntries(few), merges: json.model.merges.filter(isKnown) }
+  const whole = Buffer.from(JSON.stringify({ ...json, added_tokens: [], model }))
+  const texts = fuzzTexts(20, { seed: 3, words: [...few.keys()] })
+  const tried = async (content: unknown) =>
+    loadFrom({ 'tokenizer.json': content }).then(
+      tokenizer => texts.map(text => [...tokenizer.encode(text)]),
+      () => 'refused',
+    )
+  let state = 9
+  const below = (limit: number) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return Math.floor((state / 2 ** 32) * limit)
+  }
+  let taken = 0
+  for (let i = 0; i < 400; i++) {
+    const bytes = Buffer.from(whole)
+    for (let spoilt = 1 + below(2); spoilt > 0; spoilt--)
+      bytes[below(bytes.length)] = below(3) === 0 ? below(256) : '{}[]",:\\u0e-. 1'.charCodeAt(below(15))
+    const found = await tried(bytes)
+    if (found === 'refused') continue
+    const { model, ...others } = JSON.parse(bytes.toString())
+    const { merges, vocab, ...rest } = model
+    // With its merges first a file is read by JSON.parse.
+    expect(found).toEqual(await tried({ ...others, model: { merges, ...rest, vocab } }))
+    taken++
+  }
+  expect(taken).toBeGreaterThan(40)
+})
+
 describe('the files beside tokenizer.json', () => {
   const json = JSON.parse(text)
   const tokens = (json.added_tokens as { content: string }[]).length
