@@ -169,7 +169,7 @@ test('a tokenizer.json with a byte or two spoilt is what JSON.parse makes of it,
     return Math.floor((state / 2 ** 32) * limit)
   }
   let taken = 0
-  for (let i = 0; i < 400; i++) {
+  for (let i = 0; i < 150; i++) {
     const bytes = Buffer.from(whole)
     for (let spoilt = 1 + below(2); spoilt > 0; spoilt--)
       bytes[below(bytes.length)] = below(3) === 0 ? below(256) : '{}[]",:\\u0e-. 1'.charCodeAt(below(15))
@@ -181,7 +181,7 @@ test('a tokenizer.json with a byte or two spoilt is what JSON.parse makes of it,
     expect(found).toEqual(await tried({ ...others, model: { merges, ...rest, vocab } }))
     taken++
   }
-  expect(taken).toBeGreaterThan(40)
+  expect(taken).toBeGreaterThan(20)
 })
 
 describe('the files beside tokenizer.json', () => {

@@ -58,12 +58,15 @@ export function characterAdjacency(tokens: TokenList, arrays: SharedArrays): Cha
   const bits = createAdjacencyBits(arrays)
   const adjacency = createAdjacency(bits)
   const counts = new Int32Array(codePoints)
+  const found: number[] = []
   eachMeeting(tokens, (left, right) => {
+    if (counts[right] === 0) found.push(right)
     counts[right] = (counts[right] as number) + 1
     if (left >= 0) adjacency.add(left, right)
   })
   const numbers = arrays.bytes(codePoints)
-  mostFrequent(counts, 255).forEach((codePoint, i) => {
+  found.sort((a, b) => (counts[b] as number) - (counts[a] as number))
+  found.slice(0, 255).forEach((codePoint, i) => {
     numbers[codePoint] = i + 1
   })
   const table = arrays.bytes(256 * 256)
@@ -88,12 +91,6 @@ function eachMeeting({ starts, pool }: TokenList, meet: (left: number, right: nu
     meet(left, right)
     left = right
   }
-}
-
-function mostFrequent(counts: Int32Array, most: number): readonly number[] {
-  const found: number[] = []
-  for (let codePoint = 0; codePoint < counts.length; codePoint++) if (counts[codePoint] !== 0) found.push(codePoint)
-  return found.sort((a, b) => (counts[b] as number) - (counts[a] as number)).slice(0, most)
 }
 
 /** False when no token holds the two characters next to each other. */
