@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { mkdtemp } from 'node:fs/promises'
+import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
@@ -118,6 +118,14 @@ describe('a tokenizer.json that cannot be right is refused', () => {
     await expect(loadFrom({ 'tokenizer.json': '[]' })).rejects.toMatchObject({ code: 'bad-format' })
     await expect(loadTokenizer(await mkdtemp(join(tmpdir(), 'ascendflow-')))).rejects.toThrow(/found no such file/)
   })
+})
+
+test('a tokenizer.json that is longer than any can be is refused before it is read', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'ascendflow-'))
+  await writeFile(join(folder, 'tokenizer.json'), '{')
+  await truncate(join(folder, 'tokenizer.json'), 2 ** 40)
+  await expect(loadTokenizer(folder)).rejects.toThrow(/at most 268435456 bytes, found 1099511627776/)
+  await rm(folder, { recursive: true })
 })
 
 describe('a tokenizer.json gives the same ids however its JSON is written', () => {
