@@ -103,8 +103,6 @@ export function createRowEncoders(options: RowEncoderOptions): RowEncoders {
 /** A block of documents in the making, ruled and counted. */
 interface Gathering {
   readonly rule: OverflowRule
-  /** Place of the labels among the keys, or -1. */
-  readonly labels: number
   readonly unknownId: number | undefined
   /** Places of keys that belong together and are ruled together; others are each for itself. */
   readonly groups: readonly (readonly number[])[]
@@ -124,7 +122,6 @@ function createGathering(
   const labels = handler.labels === undefined ? -1 : keys.indexOf(handler.labels)
   return {
     rule: { overflow, seqLength, limit, eod, labels: labels < 0 ? undefined : labels },
-    labels,
     unknownId,
     groups: isAligned ? [keys.map((_, key) => key)] : keys.map((_, key) => [key]),
     buffers: keys.map((_, key) => new GrowingBlock(roomFor(expectedIds, rooms[key]))),
@@ -182,11 +179,10 @@ function addLines(gathering: Gathering, { ids, lengths }: EncodedLines): void {
 }
 
 /** Documents of one sequence each. */
-function addRun({ buffers, count, unknownId }: Gathering, ids: Int32Array, lengths: Int32Array): void {
-  buffers[0]?.addDocuments(ids, lengths)
-  for (const length of lengths) countLength(count, length)
-  if (unknownId !== undefined) count.unknownTokens += occurrences(ids, unknownId)
-  count.trainTokens += ids.length
+function addRun(gathering: Gathering, ids: Int32Array, lengths: Int32Array): void {
+  gathering.buffers[0]?.addDocuments(ids, lengths)
+  for (const length of lengths) countLength(gathering.count, length)
+  countTokens(gathering, ids)
 }
 
 function gathered({ buffers, count }: Gathering): EncodedBlock {
@@ -204,13 +200,17 @@ function nowhere(): Place {
   return { place: 'some row' }
 }
 
-function countPiece({ count, labels, unknownId }: Gathering, piece: readonly Int32Array[]): void {
+function countPiece(gathering: Gathering, piece: readonly Int32Array[]): void {
   const [ids = new Int32Array()] = piece
-  countLength(count, ids.length)
+  countLength(gathering.count, ids.length)
+  const { labels } = gathering.rule
+  countTokens(gathering, ids, labels === undefined ? undefined : piece[labels])
+}
+
+/** Without labels all are trained on. */
+function countTokens({ count, unknownId }: Gathering, ids: Int32Array, labels?: Int32Array): void {
   if (unknownId !== undefined) count.unknownTokens += occurrences(ids, unknownId)
-  const trained = labels < 0 ? undefined : piece[labels]
-  if (trained === undefined) count.trainTokens += ids.length
-  else count.trainTokens += trained.length - occurrences(trained, ignoredLabel)
+  count.trainTokens += labels ? labels.length - occurrences(labels, ignoredLabel) : ids.length
 }
 
 function countLength(count: GrowingCount, length: number): void {

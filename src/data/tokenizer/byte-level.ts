@@ -202,9 +202,10 @@ function textTokens(tokens: TokenList & TokenBytes, memory: TableMemory): TokenT
   let end = 0
   for (let entry = 0; entry < kinds.length; entry++) {
     const [start, stop] = [tokens.starts[entry] as number, tokens.starts[entry + 1] as number]
+    if (kinds[entry] === tokenKinds.otherAlphabet) continue
     const units = kinds[entry] === tokenKinds.ascii ? stop - start : unitCount(bytes, start, stop)
     // Half a character: no piece of text is that.
-    if (kinds[entry] === tokenKinds.otherAlphabet || units < 0) continue
+    if (units < 0) continue
     bytes.copyWithin(end, start, stop)
     end += stop - start
     ids[count++] = tokens.ids[entry] as number

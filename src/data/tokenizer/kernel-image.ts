@@ -9,7 +9,7 @@ import type { Template } from './post-processor.ts'
 import type { PreTokenizer } from './pre-tokenizer.ts'
 import type { PieceTables } from './section-encoder.ts'
 import { splitterKinds } from './split-pattern.ts'
-import type { TableMemory } from './table-memory.ts'
+import type { Table, TableMemory } from './table-memory.ts'
 import { unitsOf } from './token-table.ts'
 
 /** A tokenizer's tables in the kernel's memory. Plain data, which threads share. */
@@ -48,23 +48,13 @@ export function createKernelImage(parts: KernelParts): KernelImage | undefined {
   const fields = [...pieceFields(tables as KnownTables, preTokenizer, lines?.nfcSafe ?? 0), ...(lines?.fields ?? [])]
   const header = memory.ints(fields.length)
   fields.forEach((field, i) => {
-    header[i] = typeof field === 'number' ? field : addressOf(field, memory)
+    header[i] = typeof field === 'number' ? field : memory.place(field).byteOffset
   })
   return { module: compileKernel(), memory: memory.memory, header: header.byteOffset, readsLines: lines !== undefined }
 }
 
-function addressOf(table: Table, memory: TableMemory): number {
-  if (memory.has(table)) return table.byteOffset
-  const { buffer, byteOffset, byteLength } = table
-  const copy = memory.bytes(byteLength)
-  copy.set(new Uint8Array(buffer, byteOffset, byteLength))
-  return copy.byteOffset
-}
-
 /** A number, or a table whose address is meant. In the order in which kernels/assembly/tables.ts reads them. */
 type Field = number | Table
-
-type Table = Int32Array | Uint16Array | Uint8Array
 
 function pieceFields(tables: KnownTables, preTokenizer: PreTokenizer, nfcSafe: Field): readonly Field[] {
   const { mergeSlots } = tables

@@ -6,11 +6,13 @@ export interface TableMemory extends SharedArrays {
   readonly memory: WebAssembly.Memory
   /** Its addresses are the arrays' `byteOffset`. */
   readonly kernel: TableKernel
-  /** Whether an array is one of these, or a part of one. */
-  has(array: ArrayBufferView): boolean
-  /** The array itself where it is one of these, else a copy that is. */
-  place<T extends Int32Array | Uint16Array>(array: T): T
+  /** The array itself where it is one of these or a part of one, else a copy that is. */
+  place(array: Int32Array): Int32Array
+  place(array: Uint16Array): Uint16Array
+  place(array: Table): Table
 }
+
+export type Table = Int32Array | Uint16Array | Uint8Array
 
 /** Zeros behind each array, which the kernel may read, and write to, in passing. */
 const slackBytes = 64
@@ -41,21 +43,18 @@ export function createTableMemory(): TableMemory {
   function arrayAt<T>(Kind: ArrayClass<T>, at: number, length: number): T {
     return new Kind(memory.buffer as unknown as SharedArrayBuffer, at, length)
   }
-  const has = ({ buffer }: ArrayBufferView) => buffers.has(buffer)
-  return {
-    ...arrays,
-    memory,
-    kernel: startTableKernel(memory),
-    has,
-    place(array) {
-      if (has(array)) return array
-      const placed = (
-        array instanceof Int32Array ? arrays.ints(array.length) : arrays.units(array.length)
-      ) as typeof array
-      placed.set(array)
-      return placed
-    },
+  function place(array: Int32Array): Int32Array
+  function place(array: Uint16Array): Uint16Array
+  function place(array: Table): Table
+  function place(array: Table): Table {
+    if (buffers.has(array.buffer)) return array
+    const { length } = array
+    const make = array instanceof Int32Array ? arrays.ints : array instanceof Uint16Array ? arrays.units : arrays.bytes
+    const placed = make(length)
+    placed.set(array)
+    return placed
   }
+  return { ...arrays, memory, kernel: startTableKernel(memory), place }
 }
 
 type ArrayClass<T> = new (buffer: SharedArrayBuffer, at: number, length: number) => T

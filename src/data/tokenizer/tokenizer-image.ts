@@ -1,5 +1,6 @@
 import { FormatError } from '../../errors.ts'
 import type { AddedToken } from './added-tokens.ts'
+import { limits } from './bpe-model.ts'
 import { createKernelImage, type KernelImage } from './kernel-image.ts'
 import type { Template } from './post-processor.ts'
 import type { PieceTables } from './section-encoder.ts'
@@ -79,7 +80,7 @@ export function createImage(parts: TokenizerParts, config: TokenizerConfig): Tok
 
 function countIds(vocab: TokenIds, added: ReadonlyMap<string, number>): number {
   const others = new Set(added.values())
-  const isOther = new Uint8Array(Math.max(-1, ...others) + 1)
+  const isOther = new Uint8Array(limits.id)
   for (const id of others) isOther[id] = 1
   for (const id of vocab.values()) if (isOther[id] === 1) others.delete(id)
   return vocab.size + others.size

@@ -1,13 +1,5 @@
 import type { TableMemory } from './table-memory.ts'
-import {
-  createTokenFinder,
-  indexTokens,
-  listTokens,
-  type TokenFinder,
-  type TokenList,
-  type TokenTable,
-  unitsOf,
-} from './token-table.ts'
+import { createTokenFinder, indexTokens, listTokens, type TokenList, type TokenTable, unitsOf } from './token-table.ts'
 
 /** Tokens with their ids, which are distinct. A map of tokens to ids is one. */
 export interface TokenIds extends Iterable<readonly [token: string, id: number]> {
@@ -19,7 +11,6 @@ export interface TokenIds extends Iterable<readonly [token: string, id: number]>
 
 /** The tokens of a table, without a string for each until it is asked for. */
 export interface Vocabulary extends TokenIds {
-  readonly find: TokenFinder
   readonly table: TokenTable
 }
 
@@ -44,7 +35,6 @@ export function tableVocabulary(table: TokenTable): Vocabulary {
   }
   return {
     size: ids.length,
-    find,
     table,
     get(token) {
       const id = find(unitsOf(token), 0, token.length)

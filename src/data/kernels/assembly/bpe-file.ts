@@ -1,5 +1,6 @@
 // The vocabulary and the merges of a BPE `tokenizer.json`: from its bytes, behind which stands a zero, to numbers.
 import { at, byteHere, readString, startAt, take } from './json'
+import { isEntry, slotOf } from './token-table'
 
 let pool: usize = 0
 let starts: usize = 0
@@ -67,7 +68,8 @@ export function indexTokens(poolAt: usize, startsAt: usize, count: i32, slotsAt:
 
 /**
  * Reads the list of merges at `from`, `"a b"` or `["a", "b"]` each, to `pairs`: ids of left, right and result.
- * `units` has room for one string. Returns where the list ends; 0 when it is left to the host, or one of the ids does not exist.
+ * `units` has room for one string. Returns where the list ends; 0 when it is left to the host, or one of the ids does
+ * not exist.
  */
 export function scanMerges(from: usize, pairs: usize, units: usize): usize {
   merges = 0
@@ -159,24 +161,12 @@ function entryOf(start: usize, end: usize): i32 {
   return load<i32>(find(start, end)) - 1
 }
 
-/** The slot that has the token of these units, or the empty one where it belongs. */
 function find(start: usize, end: usize): usize {
-  let hash = <u32>((end - start) >> 1)
-  for (let unit = start; unit < end; unit += 2) hash = (hash ^ <u32>load<u16>(unit)) * 0x9e3779b1
-  let slot = (hash ^ (hash >> 15)) & mask
-  let entry = load<i32>(slots + (<usize>slot << 2)) - 1
-  while (entry >= 0 && !isToken(entry, start, end)) {
-    slot = (slot + 1) & mask
-    entry = load<i32>(slots + (<usize>slot << 2)) - 1
-  }
-  return slots + (<usize>slot << 2)
+  return slotOf(start, end, slots, mask, starts, pool)
 }
 
-// @ts-ignore: decorator
-@inline
 function isToken(entry: i32, start: usize, end: usize): bool {
-  const text = textAt(entry)
-  return textAt(entry + 1) - text == end - start && memory.compare(text, start, end - start) == 0
+  return isEntry(entry, start, end, starts, pool)
 }
 
 function skipSpace(): void {

@@ -3,6 +3,7 @@ import { bytesMeet, isHigh, pairAt, unitAt } from './characters'
 import { merge } from './merge'
 import { mostSymbols, out, partsAt, piecesAt, push, symbolsAt } from './region'
 import { byteIds, wholeIds, wholeLongest, wholeMask, wholePool, wholeSlots, wholeStarts } from './tables'
+import { slotOf } from './token-table'
 import { hashOf, keep, longestKey, recall } from './word-cache'
 
 /** False when the piece is left to the host. */
@@ -91,23 +92,7 @@ function mergePart(start: usize, end: usize): bool {
 
 /** Id of the token whose text is the units from `start` to `end`, or -1. As src/data/tokenizer/token-table.ts. */
 function findWhole(start: usize, end: usize): i32 {
-  const length = <i32>((end - start) >> 1)
-  if (length > wholeLongest) return -1
-  let hash: u32 = length
-  for (let i = start; i < end; i += 2) hash = (hash ^ unitAt(i)) * 0x9e3779b1
-  let slot = (hash ^ (hash >> 15)) & wholeMask
-  let entry = load<i32>(wholeSlots + (<usize>slot << 2)) - 1
-  while (entry >= 0) {
-    const starts = wholeStarts + (<usize>entry << 2)
-    const key = load<i32>(starts)
-    if (load<i32>(starts, 4) - key == length) {
-      const text = wholePool + (<usize>key << 1)
-      let i: usize = 0
-      while (start + i < end && load<u16>(text + i) == load<u16>(start + i)) i += 2
-      if (start + i == end) return load<i32>(wholeIds + (<usize>entry << 2))
-    }
-    slot = (slot + 1) & wholeMask
-    entry = load<i32>(wholeSlots + (<usize>slot << 2)) - 1
-  }
-  return -1
+  if (<i32>((end - start) >> 1) > wholeLongest) return -1
+  const entry = load<i32>(slotOf(start, end, wholeSlots, wholeMask, wholeStarts, wholePool)) - 1
+  return entry < 0 ? -1 : load<i32>(wholeIds + (<usize>entry << 2))
 }
