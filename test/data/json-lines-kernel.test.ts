@@ -6,7 +6,12 @@ import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { generalPretrainHandler } from '../../src/data/handlers/general-pretrain.ts'
 import { type PreprocessOptions, preprocessCorpus } from '../../src/data/preprocess.ts'
-import { loadTokenizer, type Tokenizer } from '../../src/data/tokenizer/tokenizer.ts'
+import {
+  createTokenizer,
+  loadTokenizer,
+  loadTokenizerImage,
+  type Tokenizer,
+} from '../../src/data/tokenizer/tokenizer.ts'
 import { fuzzTexts } from './fuzz-text.ts'
 import { loadFrom } from './oracle.ts'
 
@@ -185,4 +190,21 @@ describe('a line that is encoded without being parsed is one that JSON.parse tak
     }
     expect(taken).toBeGreaterThan(name === 'byte-level' ? 1000 : 500)
   })
+})
+
+test('the kernel works beyond the first 2 GiB of its memory', async () => {
+  // As if as many threads had their regions there; memory that is not touched costs nothing.
+  const far = await loadTokenizerImage(byteLevel)
+  far.kernel!.memory.grow(2 ** 31 / 65536)
+  const tokenizer = createTokenizer(far)
+  const bytes = Buffer.from(`${plain}\n{"text": ""}\n{"t\\u0065xt": "here"}\n`)
+  const rows = tokenizer.encodeLines?.({ bytes, key: 'text', encodeLine: () => Int32Array.of(7, 8) })
+  const ids = [
+    ...(await loadFrom({ 'tokenizer.json': await readFile(join(byteLevel, 'tokenizer.json')) })).encode('Hello world'),
+  ]
+  expect([...tokenizer.encode('Hello world')]).toEqual(ids)
+  expect([[...rows!.ids], [...rows!.lengths]]).toEqual([
+    [...ids, 7, 8],
+    [ids.length, -1, 2],
+  ])
 })

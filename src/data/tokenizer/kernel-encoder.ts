@@ -47,7 +47,7 @@ export function createKernelEncoder(
   if (!kernel) return undefined
   const memory = image.memory.buffer
   const capacity = kernel.capacity.value
-  const units = Buffer.from(memory, kernel.unitsAt.value, 2 * capacity)
+  const units = Buffer.from(memory, address(kernel.unitsAt.value), 2 * capacity)
   const addPrefixSpace = preTokenizer.kind === 'byteLevel' && preTokenizer.addPrefixSpace
   return {
     encodeSection(section) {
@@ -55,7 +55,7 @@ export function createKernelEncoder(
       const length = text.length > capacity / 4 ? -1 : encodeUnits(kernel, units, text)
       if (length < 0) return slow()(section)
       reserveIds(buffers, length)
-      buffers.ids.set(new Int32Array(memory, kernel.freeAt(), length), buffers.length)
+      buffers.ids.set(new Int32Array(memory, address(kernel.freeAt()), length), buffers.length)
       buffers.length += length
     },
     encodeLines: image.readsLines ? createLineEncoder(kernel, memory) : undefined,
@@ -76,6 +76,11 @@ function kernelOf(image: KernelImage): Kernel | undefined {
   }
 }
 
+/** WebAssembly gives addresses from 2 GiB on as negative numbers. */
+function address(value: number): number {
+  return value >>> 0
+}
+
 function encodeUnits(kernel: Kernel, units: Buffer, text: string): number {
   units.write(text, 'utf16le')
   return kernel.encodeUnits(text.length)
@@ -83,7 +88,7 @@ function encodeUnits(kernel: Kernel, units: Buffer, text: string): number {
 
 function createLineEncoder(kernel: Kernel, memory: SharedArrayBuffer): LineEncoder {
   const capacity = kernel.capacity.value
-  const room = Buffer.from(memory, kernel.bytesAt.value, capacity)
+  const room = Buffer.from(memory, address(kernel.bytesAt.value), capacity)
   return ({ bytes, key, end = -1, encodeLine }) => {
     const name = Buffer.from(key)
     const stop = bytes.length
@@ -101,13 +106,13 @@ function createLineEncoder(kernel: Kernel, memory: SharedArrayBuffer): LineEncod
       if (row === 'bad') return undefined
       const ids = kernel.addHostRow(row?.length ?? -1)
       if (ids === 0) return undefined
-      if (row) new Int32Array(memory, ids, row.length).set(row)
+      if (row) new Int32Array(memory, address(ids), row.length).set(row)
       at = lineEnd + 1
     }
-    const first = kernel.idsAt()
+    const first = address(kernel.idsAt())
     return {
-      ids: new Int32Array(memory, first, (kernel.freeAt() - first) / 4),
-      lengths: new Int32Array(memory, kernel.lengthsAt.value, kernel.rows.value),
+      ids: new Int32Array(memory, first, (address(kernel.freeAt()) - first) / 4),
+      lengths: new Int32Array(memory, address(kernel.lengthsAt.value), kernel.rows.value),
     }
   }
 }
