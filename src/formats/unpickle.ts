@@ -35,14 +35,14 @@ export interface UnpickleOptions {
   readonly persistent: (id: PickleValue, refuse: Refuse) => PickleValue
 }
 
-const maxStack = 1_000_000
-const maxMemo = 1_000_000
+const maxStack = 250_000
+const maxMemo = 250_000
 const maxMarks = 1_000
 /**
  * What a pickle may make, in units of a plain value on the stack; what takes more memory counts for more. A parameter
  * with its optimizer state takes some 450; a shard of a dense model has up to a thousand.
  */
-const maxValues = 2_500_000
+const maxValues = 1_250_000
 const costs = { dict: 20, list: 4, text: 2 } as const
 /** Keys that are numbers (an optimizer's parameters): their places in a Map can be chosen to collide. */
 const maxNumberKeys = 16_384
