@@ -120,9 +120,11 @@ describe('a line of the log', () => {
     'saving checkpoint at iteration 1 to ',
   ])('of a megabyte of "%s" takes no time to speak of', piece => {
     const line = piece.repeat(1_000_000 / piece.length)
-    const started = performance.now()
+    const started = process.cpuUsage()
     for (let n = 0; n < 20; n++) parseLogLine(line)
     parseLogLine(line.slice(0, longestLine))
-    expect(performance.now() - started).toBeLessThan(1_000)
+    // Processor time: other work on the machine does not count.
+    const { user, system } = process.cpuUsage(started)
+    expect((user + system) / 1000).toBeLessThan(1_000)
   })
 })
